@@ -1,0 +1,1 @@
+"""API: aiohttp handlers, live events, OpenAPI."""

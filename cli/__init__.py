@@ -1,0 +1,1 @@
+"""CLI: the sightline command and the standalone composition."""

@@ -1,0 +1,1 @@
+"""Benchmarks: each prints JSON with the hardware and compares in one run."""

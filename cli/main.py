@@ -1,0 +1,101 @@
+"""The ``sightline`` command: global options, subcommands, and one place where errors become one line and an exit code."""
+
+import importlib
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import click
+import structlog
+import typer
+from typer.core import TyperGroup
+
+from core.errors import SightlineError
+from core.settings import Settings, load_settings
+
+COMMANDS: dict[str, str] = {
+    "demo": "Play simulated cameras through the whole platform and watch names appear.",
+    "run": "Run the whole platform in this process: cameras, recognition, API.",
+    "enroll": "Enrol people from photos: folders, files, a CSV or a zip.",
+    "identify": "Say who is in pictures or recorded video.",
+    "search": "List the enrolled people nearest to each face of a photo.",
+    "subjects": "List, show, rename and erase enrolled people.",
+    "cameras": "Add, list, test and remove cameras.",
+    "evaluate": "Measure accuracy on your own photos, with thresholds and error rates.",
+    "bench": "Measure speed on this machine.",
+    "models": "List, show, build, pull and choose models.",
+    "doctor": "Check this installation and say what to mend.",
+}
+EPILOG = (
+    "Exit codes: 0 done · 1 failed · 2 usage · 3 settings · 4 unreadable file · 5 not found · 6 conflict · "
+    "7 model · 8 server or stream unavailable · 130 interrupted"
+)
+
+
+class LazyGroup(TyperGroup):
+    """Imports a subcommand's module only when it is used, so that ``--help`` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the subcommands in the order in which people need them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import ``cli.<name>`` and return its ``app`` as a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = typer.main.get_command(importlib.import_module(f"cli.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, epilog=EPILOG, add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What every subcommand gets as ``ctx.obj``."""
+
+    data_dir: Path | None
+    verbose: bool
+
+    def settings(self) -> Settings:
+        """Read the settings; call it first in a command, so that its errors come before any work."""
+        return load_settings(data_dir=self.data_dir, log_level="debug" if self.verbose else None)
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder where everything is remembered (default: ./data or SIGHTLINE_DATA_DIR).")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log details to stderr.")] = False,
+) -> None:
+    """Sightline: from a camera to a name."""
+    configure_logging("debug" if verbose else "warning")
+    ctx.obj = Context(data_dir=data, verbose=verbose)
+
+
+def configure_logging(level: str) -> None:
+    """Send structured logs to stderr, from the given level up."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if sys.stderr.isatty() else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main() -> None:
+    """Run the command line; entry point of the package."""
+    try:
+        app()
+    except SightlineError as err:
+        typer.echo(f"sightline: {err}", err=True)
+        sys.exit(err.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

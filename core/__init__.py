@@ -1,0 +1,1 @@
+"""Kernel: types, wire schema, ports, errors, settings, service runner, metrics and adapters."""

@@ -1,0 +1,1 @@
+"""Adapters: libraries of the outside world behind our ports; their errors become ours."""

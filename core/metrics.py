@@ -1,0 +1,46 @@
+"""Every metric of the platform, in one place. ``sightline_<room>_<thing>_<unit>``; never a subject or a track as label."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.12, 0.2, 0.4, 0.8, 1.6, 5.0)
+
+
+class Metrics:
+    """The metrics of one process. Thread rule: any thread."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, *labels: str) -> Histogram:
+            return Histogram(name, text, labels, registry=registry, buckets=STAGE_BUCKETS_S)
+
+        self.camera_up = gauge("sightline_ingest_camera_up", "1 while frames arrive from the camera", "camera", "region")
+        self.frames_decoded = counter("sightline_ingest_frames_decoded_total", "Frames decoded", "camera", "region")
+        self.frames_gated = counter("sightline_ingest_frames_gated_total", "Gate decisions by reason (motion, hold, heartbeat, still, rate)", "camera", "region", "reason")
+        self.frames_dropped = counter("sightline_ingest_frames_dropped_total", "Frames dropped before the gate's output was accepted, oldest first", "camera", "region")
+        self.frames_published = counter("sightline_ingest_frames_published_total", "Gated frames acknowledged by the log", "camera", "region")
+        self.reconnects = counter("sightline_ingest_reconnects_total", "Camera reconnections by cause", "camera", "region", "cause")
+        self.frames_finished = counter("sightline_recognize_frames_finished_total", "Frames whose sightings are acknowledged", "camera", "region")
+        self.frames_dead = counter("sightline_recognize_frames_dead_lettered_total", "Frames that could not be processed", "camera", "region")
+        self.faces_detected = counter("sightline_recognize_faces_detected_total", "Faces detected", "camera", "region")
+        self.faces_embedded = counter("sightline_recognize_faces_embedded_total", "Faces embedded", "camera", "region")
+        self.stage_seconds = histogram("sightline_recognize_stage_seconds", "Time from the previous stage's end to this one's", "stage")
+        self.sighting_seconds = histogram("sightline_recognize_sighting_latency_seconds", "Capture to decided sighting", "region")
+        self.gallery_references = gauge("sightline_matcher_references", "References in memory", "collection", "shard")
+        self.gallery_generation = gauge("sightline_matcher_generation", "Generation of the gallery in memory", "shard")
+        self.match_seconds = histogram("sightline_matcher_search_seconds", "One search call", "shard")
+        self.enrollments = counter("sightline_enrollment_photos_total", "Photos by outcome", "outcome")
+        self.sightings_stored = counter("sightline_sightings_stored_total", "Sighting revisions stored", "camera", "outcome")
+        self.api_requests = counter("sightline_api_requests_total", "Requests by route and status", "route", "method", "status")
+        self.api_seconds = histogram("sightline_api_request_seconds", "Request time by route", "route")
+
+    def render(self) -> bytes:
+        """Return the exposition text, of CONTENT_TYPE."""
+        return generate_latest(self.registry)

@@ -1,0 +1,1 @@
+"""Models: what they are (spec), where they come from (registry, build), and how they are opened."""

@@ -1,0 +1,1 @@
+"""What runs the platform elsewhere: SQL migrations, and later compose files, images, charts and dashboards."""

@@ -1,0 +1,1 @@
+"""Embed: face to chip to embedding; quality and calibration. No I/O."""

@@ -1,0 +1,1 @@
+"""Enrollment: a photo becomes a subject in the gallery."""

@@ -1,0 +1,1 @@
+"""Ingest: a camera becomes gated frames."""

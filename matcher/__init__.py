@@ -1,0 +1,1 @@
+"""Matcher: a shard of the gallery in memory, and the client that asks it."""

@@ -1,0 +1,1 @@
+"""Recognize: frames in, sightings out."""

@@ -1,0 +1,1 @@
+"""Sightings: what was seen, recorded and grouped into episodes."""
