@@ -83,7 +83,7 @@ def _linux_cpus() -> list[dict[str, str]]:
     if not CPUINFO.exists():
         return []
     blocks = CPUINFO.read_text(encoding="utf-8", errors="replace").strip().split("\n\n")
-    return [dict((part.strip() for part in line.split(":", 1)) for line in block.splitlines() if ":" in line) for block in blocks]
+    return [{k.strip(): v.strip() for k, _, v in (line.partition(":") for line in block.splitlines())} for block in blocks]
 
 
 def _memory_gib() -> float | None:
