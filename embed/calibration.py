@@ -1,0 +1,144 @@
+"""What a score means: from the cosine of one comparison to the chance that a stranger is named by a whole gallery.
+
+A calibration table gives the score at which one comparison of two different people is a false match with probability FAR
+(ISO/IEC 19795-1: false match rate). Between its points the score is linear in log10(FAR); beyond the last point it goes on with
+the last slope. That is an exponential tail; the tails of cosine scores fall faster, so this asks for a score that is too high rather
+than too low: it errs towards "unknown".
+
+A probe that is compared with a gallery of N references is falsely named with probability FPIR = 1 - (1 - FAR)^N. This
+takes the N comparisons as independent. References of one subject are not: their scores rise and fall together, so the true
+FPIR lies between FAR * subjects and FAR * references, and counting references is the cautious choice.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import ModelError
+from core.models.spec import CalibrationSpec, ModelSpec, ProbeKind
+
+SMALLEST_GALLERY = 10
+"""References. A smaller gallery is treated as one of this size, because who is enrolled in a small gallery is often a family or a
+team, and the strangers before its camera are their relatives and look-alikes: their comparisons are false matches about ten times as often
+as those of people drawn at random. See docs/thresholds.md for the measurement."""
+
+_KINDS: tuple[ProbeKind, ...] = ("single", "track")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Curve:
+    """Score against log10(FAR), piecewise linear and strictly monotone over all of log10(FAR) <= 0."""
+
+    log_far: NDArray[np.float64]
+    """Ascending: the rarest false match first."""
+    scores: NDArray[np.float64]
+    """Descending."""
+
+    @classmethod
+    def of(cls, spec: CalibrationSpec, model: str) -> Self:
+        points = sorted(spec.points, key=lambda point: point.far)
+        log_far = np.array([math.log10(point.far) for point in points])
+        scores = np.array([point.score for point in points])
+        if len(points) < 2 or (np.diff(log_far) <= 0).any() or (np.diff(scores) >= 0).any():
+            raise ModelError(
+                f"{model}: calibration for {spec.kind} probes needs two or more points whose score rises as the FAR falls; "
+                "mend the registry file"
+            )
+        return cls(log_far=log_far, scores=scores)
+
+    def _slopes(self) -> tuple[float, float]:
+        """Return the change of score per unit of log10(FAR) beyond the rare and beyond the frequent end; both negative."""
+        slopes = np.diff(self.scores) / np.diff(self.log_far)
+        return float(slopes[0]), float(slopes[-1])
+
+    def score(self, log_far: float) -> float:
+        rare, frequent = self._slopes()
+        if log_far < self.log_far[0]:
+            return float(self.scores[0] + rare * (log_far - self.log_far[0]))
+        if log_far > self.log_far[-1]:
+            return float(self.scores[-1] + frequent * (log_far - self.log_far[-1]))
+        return float(np.interp(log_far, self.log_far, self.scores))
+
+    def log_far_at(self, score: float) -> float:
+        rare, frequent = self._slopes()
+        if score > self.scores[0]:
+            return float(self.log_far[0] + (score - self.scores[0]) / rare)
+        if score < self.scores[-1]:
+            return float(self.log_far[-1] + (score - self.scores[-1]) / frequent)
+        return float(np.interp(score, self.scores[::-1], self.log_far[::-1]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """The calibration of one embedder. Pure and immutable: any thread may use it."""
+
+    model: str
+    single: _Curve
+    """One face."""
+    track: _Curve
+    """The fused embedding of a track. Averaging takes noise off impostors too and so raises their scores."""
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> "Calibration":
+        """Read a model's tables.
+
+        Raises:
+            ModelError: when the model has no calibration for single faces and for tracks, or a table is not monotone.
+        """
+        curves = {table.kind: _Curve.of(table, spec.name) for table in spec.calibration}
+        missing = [kind for kind in _KINDS if kind not in curves]
+        if missing:
+            raise ModelError(
+                f"{spec.name} has no calibration for {' and '.join(missing)} probes, so no score of it means anything yet; run "
+                "'sightline evaluate --calibrate FILE.toml' on labelled photos and add the result to the registry, "
+                "or set recognize.threshold"
+            )
+        return cls(model=spec.name, single=curves["single"], track=curves["track"])
+
+    def threshold(self, *, kind: ProbeKind, fpir: float, gallery_size: int) -> float:
+        """Return the cosine from which on a probe is named, so that a stranger is named with probability ``fpir`` at most.
+
+        Args:
+            kind: ``single`` for one face, ``track`` for a fused track.
+            fpir: False-positive identification rate wanted, 0 < fpir < 1.
+            gallery_size: Enrolled references that the probe is compared with; fewer than SMALLEST_GALLERY count as that many.
+
+        Returns:
+            Cosine, -1..1. Rises with gallery_size, falls with fpir.
+
+        Raises:
+            ValueError: when fpir or gallery_size is out of range.
+        """
+        if not 0 < fpir < 1:
+            raise ValueError(f"fpir: expected 0 < fpir < 1, got {fpir}")
+        far = -math.expm1(math.log1p(-fpir) / _counted(gallery_size))
+        return min(1.0, max(-1.0, self._curve(kind).score(math.log10(far))))
+
+    def fpir(self, score: float, *, kind: ProbeKind, gallery_size: int) -> float:
+        """Return the chance that a stranger's best score reaches ``score``: the inverse of ``threshold``.
+
+        Args:
+            score: Cosine, -1..1.
+            kind: ``single`` for one face, ``track`` for a fused track.
+            gallery_size: Enrolled references that the probe is compared with.
+
+        Returns:
+            0..1. Rises with gallery_size, falls with score.
+
+        Raises:
+            ValueError: when gallery_size is negative.
+        """
+        far = 10.0 ** min(0.0, self._curve(kind).log_far_at(score))
+        return 1.0 if far >= 1 else -math.expm1(_counted(gallery_size) * math.log1p(-far))
+
+    def _curve(self, kind: ProbeKind) -> _Curve:
+        return self.single if kind == "single" else self.track
+
+
+def _counted(gallery_size: int) -> int:
+    if gallery_size < 0:
+        raise ValueError(f"gallery_size: expected 0 or more references, got {gallery_size}")
+    return max(gallery_size, SMALLEST_GALLERY)
