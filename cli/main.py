@@ -5,9 +5,8 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import structlog
 import typer
 from typer.core import TyperGroup
@@ -37,11 +36,11 @@ EPILOG = (
 class LazyGroup(TyperGroup):
     """Imports a subcommand's module only when it is used, so that ``--help`` answers at once."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Return the subcommands in the order in which people need them."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import ``cli.<name>`` and return its ``app`` as a command."""
         if cmd_name not in COMMANDS:
             return None
@@ -68,7 +67,7 @@ class Context:
 @app.callback()
 def root(
     ctx: typer.Context,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder where everything is remembered (default: ./data or SIGHTLINE_DATA_DIR).")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder where everything is remembered (default: ./data).")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log details to stderr.")] = False,
 ) -> None:
     """Sightline: from a camera to a name."""

@@ -23,12 +23,29 @@ class Metrics:
 
         self.camera_up = gauge("sightline_ingest_camera_up", "1 while frames arrive from the camera", "camera", "region")
         self.frames_decoded = counter("sightline_ingest_frames_decoded_total", "Frames decoded", "camera", "region")
-        self.frames_gated = counter("sightline_ingest_frames_gated_total", "Gate decisions by reason (motion, hold, heartbeat, still, rate)", "camera", "region", "reason")
-        self.frames_dropped = counter("sightline_ingest_frames_dropped_total", "Frames dropped before the gate's output was accepted, oldest first", "camera", "region")
-        self.frames_published = counter("sightline_ingest_frames_published_total", "Gated frames acknowledged by the log", "camera", "region")
+        self.frames_gated = counter(
+            "sightline_ingest_frames_gated_total",
+            "Gate decisions by reason (motion, hold, heartbeat, still, rate)",
+            "camera",
+            "region",
+            "reason",
+        )
+        self.frames_dropped = counter(
+            "sightline_ingest_frames_dropped_total",
+            "Frames dropped before the gate's output was accepted, oldest first",
+            "camera",
+            "region",
+        )
+        self.frames_published = counter(
+            "sightline_ingest_frames_published_total", "Gated frames acknowledged by the log", "camera", "region"
+        )
         self.reconnects = counter("sightline_ingest_reconnects_total", "Camera reconnections by cause", "camera", "region", "cause")
-        self.frames_finished = counter("sightline_recognize_frames_finished_total", "Frames whose sightings are acknowledged", "camera", "region")
-        self.frames_dead = counter("sightline_recognize_frames_dead_lettered_total", "Frames that could not be processed", "camera", "region")
+        self.frames_finished = counter(
+            "sightline_recognize_frames_finished_total", "Frames whose sightings are acknowledged", "camera", "region"
+        )
+        self.frames_dead = counter(
+            "sightline_recognize_frames_dead_lettered_total", "Frames that could not be processed", "camera", "region"
+        )
         self.faces_detected = counter("sightline_recognize_faces_detected_total", "Faces detected", "camera", "region")
         self.faces_embedded = counter("sightline_recognize_faces_embedded_total", "Faces embedded", "camera", "region")
         self.stage_seconds = histogram("sightline_recognize_stage_seconds", "Time from the previous stage's end to this one's", "stage")

@@ -5,6 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
 from core.types import F32, Candidate
 
 
@@ -82,6 +84,19 @@ class MatchAnswer:
     candidates: tuple[tuple[Candidate, ...], ...]
     generation: int
     shards_missing: int = 0
+
+
+class Session(Protocol):
+    """A loaded model. Detectors and embedders run through it, so that they know no runtime."""
+
+    @property
+    def provider(self) -> str:
+        """Where it runs: ``cpu``, ``cuda``, ``tensorrt``."""
+        ...
+
+    def run(self, inputs: F32) -> list[NDArray[Any]]:
+        """Run one NCHW batch; outputs in the graph's order. The input may be overwritten after the call returns. Raises ModelError."""
+        ...
 
 
 class Matcher(Protocol):

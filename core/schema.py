@@ -182,6 +182,16 @@ class GalleryChange(Message, frozen=True, kw_only=True):
     embedding: Array | None = None
 
 
+class DeadLetter(Message, frozen=True, kw_only=True):
+    """A record that could not be processed; its original value is the payload. Topic ``dead.<topic>``."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    reason: str
+
+
 def sighting_id_of(track_id: str) -> str:
     """Return uuid5(track_id): a redelivery makes the same sighting."""
     return str(uuid.uuid5(SIGHTING_NAMESPACE, track_id))

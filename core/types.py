@@ -97,7 +97,8 @@ class Quality:
     value: float
     """0 (useless) .. 1 (passport)."""
     reasons: tuple[str, ...]
-    """What lowers it, worst first, from: too_small, blurred, too_dark, too_bright, low_contrast, extreme_pose, occluded, cut_off, low_detector_score."""
+    """What lowers it, worst first, from: too_small, blurred, too_dark, too_bright, low_contrast, extreme_pose, occluded, cut_off,
+    low_detector_score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,10 +52,12 @@ class ModelSpec(_Frozen):
     name: str
     task: Task
     architecture: Literal["centerface", "yunet", "scrfd", "embedder", "liveness"]
-    file: str
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*\.onnx$")]
     """File name in the package's weights folder, or in the model folder of the data directory."""
-    sha256: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     shipped: bool
+    url: str | None = None
+    """Where `sightline models pull` gets the file; None = it is built from registry packages, or came with a pack."""
     licence: str
     commercial_use: bool
     provenance: str
@@ -79,3 +81,17 @@ class ModelSet(_Frozen):
     detector: str
     embedder: str
     note: str
+
+
+class PackSpec(_Frozen):
+    """A zip of models made elsewhere (InsightFace), fetched by name; what is inside is recognised by its inputs and outputs."""
+
+    name: str
+    url: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Of the zip as published."""
+    size_bytes: int
+    licence: str
+    commercial_use: bool
+    provenance: str
+    training_data: str

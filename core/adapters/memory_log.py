@@ -1,0 +1,184 @@
+"""The log in this process: ordered partitions, bounded, redelivering. Standalone's counterpart of Kafka.
+
+A record stays until every group that ever joined its topic has committed it; ``publish`` waits while a partition is full.
+A record that was handed out but not committed is handed out again when its consumer leaves. Nothing survives the
+process: see docs/adr/0005.
+"""
+
+import asyncio
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+from core.ports import Record
+from core.schema import DeadLetter, encode
+
+DEFAULT_PARTITIONS = 16  # more than cameras on one machine usually need: one busy camera seldom shares with another
+DEFAULT_CAPACITY = 16  # records a partition: 1.6 s at 10 fps; older frames are worth less than fresh ones
+DEAD_PREFIX = "dead."
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """How far one group is in one partition."""
+
+    committed: int = 0
+    """Offset of the first record that is not finished."""
+    position: int = 0
+    """Offset of the next record to hand out."""
+    finished: set[int] = field(default_factory=set)
+    """Offsets finished out of order, at or past ``committed``."""
+
+
+@dataclass(slots=True)
+class _Partition:
+    records: deque[Record] = field(default_factory=deque)
+    next_offset: int = 0
+    cursors: dict[str, _Cursor] = field(default_factory=dict)
+
+    @property
+    def first_offset(self) -> int:
+        return self.next_offset - len(self.records)
+
+    def trim(self) -> None:
+        """Forget the records that every group has finished."""
+        done = min((cursor.committed for cursor in self.cursors.values()), default=0)
+        while self.records and self.first_offset < done:
+            self.records.popleft()
+
+
+class MemoryLog:
+    """In-process adapter of core.ports.Log. Thread rule: one event loop."""
+
+    def __init__(self, *, partitions: int = DEFAULT_PARTITIONS, capacity: int = DEFAULT_CAPACITY) -> None:
+        if partitions < 1 or capacity < 1:
+            raise ValueError(f"partitions and capacity: expected at least 1, got {partitions} and {capacity}")
+        self._partition_count = partitions
+        self._capacity = capacity
+        self._topics: dict[str, list[_Partition]] = {}
+        self._groups: dict[tuple[str, str], list[MemoryConsumer]] = {}
+        self._changed = asyncio.Condition()
+
+    async def publish(self, topic: str, key: str, value: bytes) -> None:
+        """Append; waits while the partition is full. Dead-letter topics are a ring: nobody waits for them."""
+        number = zlib.crc32(key.encode()) % self._partition_count
+        partition = self._partitions(topic)[number]
+        async with self._changed:
+            if topic.startswith(DEAD_PREFIX):
+                while len(partition.records) >= self._capacity:
+                    partition.records.popleft()
+            else:
+                await self._changed.wait_for(lambda: len(partition.records) < self._capacity)
+            record = Record(topic=topic, partition=number, offset=partition.next_offset, key=key, value=value)
+            partition.records.append(record)
+            partition.next_offset += 1
+            self._changed.notify_all()
+
+    def consumer(self, topics: Sequence[str], group: str) -> AbstractAsyncContextManager["MemoryConsumer"]:
+        """Join a group on some topics; leaving hands back what was not committed."""
+        return self._join(tuple(topics), group)
+
+    def depth(self, topic: str) -> int:
+        """Return how many records of a topic wait or are in flight."""
+        return sum(len(partition.records) for partition in self._partitions(topic))
+
+    @asynccontextmanager
+    async def _join(self, topics: tuple[str, ...], group: str) -> AsyncIterator["MemoryConsumer"]:
+        consumer = MemoryConsumer(self, topics, group)
+        self._change_members(topics, group, lambda members: members.append(consumer))
+        try:
+            yield consumer
+        finally:
+            self._change_members(topics, group, lambda members: members.remove(consumer))
+            async with self._changed:
+                self._changed.notify_all()
+
+    def _partitions(self, topic: str) -> list[_Partition]:
+        return self._topics.setdefault(topic, [_Partition() for _ in range(self._partition_count)])
+
+    def _change_members(self, topics: tuple[str, ...], group: str, change: Callable[[list["MemoryConsumer"]], None]) -> None:
+        """Change a group's members and share its partitions anew; moved partitions start again at the committed offset."""
+        for topic in topics:
+            members = self._groups.setdefault((topic, group), [])
+            before = dict(enumerate(_owners(members, self._partition_count)))
+            change(members)
+            after = _owners(members, self._partition_count)
+            for number, partition in enumerate(self._partitions(topic)):
+                cursor = partition.cursors.setdefault(group, _Cursor(partition.first_offset, partition.first_offset))
+                if before[number] is not after[number]:
+                    cursor.position = cursor.committed
+                    cursor.finished.clear()
+
+    def _owned(self, consumer: "MemoryConsumer") -> list[_Partition]:
+        owned = []
+        for topic in consumer.topics:
+            owners = _owners(self._groups[(topic, consumer.group)], self._partition_count)
+            owned += [partition for partition, owner in zip(self._partitions(topic), owners, strict=True) if owner is consumer]
+        return owned
+
+
+class MemoryConsumer:
+    """A member of a consumer group of a MemoryLog."""
+
+    def __init__(self, log: MemoryLog, topics: tuple[str, ...], group: str) -> None:
+        self._log = log
+        self.topics = topics
+        self.group = group
+        self._turn = 0
+
+    async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
+        """Return up to max_records, taken round robin from the partitions, or none when the time is up."""
+        try:
+            async with asyncio.timeout(timeout_s), self._log._changed:
+                await self._log._changed.wait_for(self._has_records)
+        except TimeoutError:
+            return []
+        return self._take(max_records)
+
+    async def commit(self, records: Sequence[Record]) -> None:
+        """Finish records, in any order."""
+        for record in records:
+            partition = self._log._partitions(record.topic)[record.partition]
+            cursor = partition.cursors[self.group]
+            if record.offset >= cursor.committed:
+                cursor.finished.add(record.offset)
+            while cursor.committed in cursor.finished:
+                cursor.finished.discard(cursor.committed)
+                cursor.committed += 1
+            cursor.position = max(cursor.position, cursor.committed)
+            partition.trim()
+        async with self._log._changed:
+            self._log._changed.notify_all()
+
+    async def dead_letter(self, record: Record, reason: str) -> None:
+        """Put a record aside with its reason and finish it."""
+        letter = DeadLetter(topic=record.topic, partition=record.partition, offset=record.offset, key=record.key, reason=reason)
+        await self._log.publish(DEAD_PREFIX + record.topic, record.key, encode(letter, record.value))
+        await self.commit([record])
+
+    def _has_records(self) -> bool:
+        return any(p.cursors[self.group].position < p.next_offset for p in self._log._owned(self))
+
+    def _take(self, max_records: int) -> list[Record]:
+        taken: list[Record] = []
+        owned = self._log._owned(self)
+        idle = 0
+        while len(taken) < max_records and idle < len(owned):
+            partition = owned[self._turn % len(owned)]
+            self._turn += 1
+            cursor = partition.cursors[self.group]
+            if cursor.position < partition.next_offset:
+                cursor.position = max(cursor.position, partition.first_offset)  # a dead-letter ring may have moved on
+                taken.append(partition.records[cursor.position - partition.first_offset])
+                cursor.position += 1
+                idle = 0
+            else:
+                idle += 1
+        return taken
+
+
+def _owners(members: Sequence[MemoryConsumer], partitions: int) -> list[MemoryConsumer | None]:
+    """Return the owner of each partition: round robin over the members."""
+    return [members[number % len(members)] if members else None for number in range(partitions)]
