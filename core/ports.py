@@ -84,6 +84,8 @@ class MatchAnswer:
     candidates: tuple[tuple[Candidate, ...], ...]
     generation: int
     shards_missing: int = 0
+    references: int = 0
+    """References each probe was compared with, over all shards that answered: the gallery size that a threshold needs."""
 
 
 class Session(Protocol):

@@ -157,6 +157,8 @@ class ShardAnswer(Message, frozen=True, kw_only=True):
     shards_total: int
     generation: int
     candidates: tuple[tuple["CandidateRow", ...], ...]
+    references: int = 0
+    """References each probe was compared with."""
 
 
 class CandidateRow(msgspec.Struct, frozen=True, array_like=True):
