@@ -84,7 +84,9 @@ def choose_provider(requested: str) -> Provider:
             return name
     if requested in PROVIDERS:
         mend = "install sightline[gpu]" if requested != "cpu" else "reinstall onnxruntime"
-        raise ModelError(f"provider {requested}: not in this onnxruntime (has {', '.join(available)}); {mend}, or set models.provider = \"auto\"")
+        raise ModelError(
+            f'provider {requested}: not in this onnxruntime (has {", ".join(available)}); {mend}, or set models.provider = "auto"'
+        )
     raise ModelError(f"provider {requested}: unknown; use auto, {', '.join(PROVIDERS)}")
 
 
@@ -164,7 +166,9 @@ class OrtSession:
         if self.provider == chosen:
             return
         if requested != "auto":
-            raise ModelError(f"provider {requested}: did not start for {self._path.name} (driver or CUDA libraries missing?); set models.provider = \"auto\" or \"cpu\"")
+            raise ModelError(
+                f'provider {requested}: did not start for {self._path.name} (driver or CUDA missing?); set models.provider = "auto"'
+            )
         log.warning("provider did not start, using a slower one", model=self._path.name, wanted=chosen, using=self.provider)
 
     def _fail(self, what: str, err: Exception) -> NoReturn:

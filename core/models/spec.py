@@ -54,7 +54,7 @@ class ModelSpec(_Frozen):
     architecture: Literal["centerface", "yunet", "scrfd", "embedder", "liveness"]
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*\.onnx$")]
     """File name in the package's weights folder, or in the model folder of the data directory."""
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: str
     shipped: bool
     url: str | None = None
     """Where `sightline models pull` gets the file; None = it is built from registry packages, or came with a pack."""
