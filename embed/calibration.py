@@ -134,6 +134,10 @@ class Calibration:
         far = 10.0 ** min(0.0, self._curve(kind).log_far_at(score))
         return 1.0 if far >= 1 else -math.expm1(_counted(gallery_size) * math.log1p(-far))
 
+    def score_at(self, far: float, *, kind: ProbeKind) -> float:
+        """Return the cosine at which one comparison of two people is a false match with probability ``far`` (0 < far < 1)."""
+        return min(1.0, max(-1.0, self._curve(kind).score(math.log10(far))))
+
     def _curve(self, kind: ProbeKind) -> _Curve:
         return self.single if kind == "single" else self.track
 
