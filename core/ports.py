@@ -45,7 +45,7 @@ class Log(Protocol):
         ...
 
     def consumer(self, topics: Sequence[str], group: str) -> AbstractAsyncContextManager[Consumer]:
-        """Join a consumer group."""
+        """Join a consumer group on some topics; ``frames.*`` means every topic that begins so, later ones included."""
         ...
 
 

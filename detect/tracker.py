@@ -67,7 +67,7 @@ class Update:
     tracks: tuple[Track, ...]
     """The track of each face, in the order of the faces."""
     refreshed: tuple[Track, ...]
-    """Tracks whose fused embedding changed."""
+    """Tracks that got a new shot: worth asking the gallery again."""
 
 
 class Tracker:
@@ -104,7 +104,8 @@ class Tracker:
                 track = known[joined]
                 track.see(now_s, look.faces.boxes[index], patch=look.patches[index], score=float(look.faces.scores[index]))
             seen.append(track)
-            if index in vectors and track.add_shot(Shot(t_s=now_s, vector=vectors[index], quality=look.qualities[index])):
+            if index in vectors:
+                track.add_shot(Shot(t_s=now_s, vector=vectors[index], quality=look.qualities[index]))
                 refreshed.append(track)
         return Update(tracks=tuple(seen), refreshed=tuple(refreshed))
 

@@ -69,15 +69,12 @@ class Track:
                 self.path = self.path[::2]
                 self.path_stride *= 2
 
-    def add_shot(self, shot: Shot) -> bool:
-        """Keep a shot if it is among the best. Return whether the fused embedding changed."""
+    def add_shot(self, shot: Shot) -> None:
+        """Keep a shot if it is among the best."""
         self.last_shot_s = shot.t_s
-        if len(self.shots) >= MAX_SHOTS and shot.quality.value <= self.shots[-1].quality.value:
-            return False
         self.shots.append(shot)
         self.shots.sort(key=lambda kept: -kept.quality.value)
         del self.shots[MAX_SHOTS:]
-        return True
 
     @property
     def best_quality(self) -> Quality | None:

@@ -58,7 +58,7 @@ class MemoryLog:
         self._partition_count = partitions
         self._capacity = capacity
         self._topics: dict[str, list[_Partition]] = {}
-        self._groups: dict[tuple[str, str], list[MemoryConsumer]] = {}
+        self._members: dict[str, list[MemoryConsumer]] = {}
         self._changed = asyncio.Condition()
 
     async def publish(self, topic: str, key: str, value: bytes) -> None:
@@ -77,46 +77,62 @@ class MemoryLog:
             self._changed.notify_all()
 
     def consumer(self, topics: Sequence[str], group: str) -> AbstractAsyncContextManager["MemoryConsumer"]:
-        """Join a group on some topics; leaving hands back what was not committed."""
+        """Join a group on some topics (``frames.*`` = every topic that begins so); leaving hands back what was not committed."""
         return self._join(tuple(topics), group)
 
     def depth(self, topic: str) -> int:
         """Return how many records of a topic wait or are in flight."""
-        return sum(len(partition.records) for partition in self._partitions(topic))
+        return sum(len(partition.records) for partition in self._topics.get(topic, []))
 
     @asynccontextmanager
     async def _join(self, topics: tuple[str, ...], group: str) -> AsyncIterator["MemoryConsumer"]:
         consumer = MemoryConsumer(self, topics, group)
-        self._change_members(topics, group, lambda members: members.append(consumer))
+        self._change_members(group, lambda members: members.append(consumer))
         try:
             yield consumer
         finally:
-            self._change_members(topics, group, lambda members: members.remove(consumer))
+            self._change_members(group, lambda members: members.remove(consumer))
             async with self._changed:
                 self._changed.notify_all()
 
     def _partitions(self, topic: str) -> list[_Partition]:
-        return self._topics.setdefault(topic, [_Partition() for _ in range(self._partition_count)])
+        if topic not in self._topics:
+            self._topics[topic] = [_Partition() for _ in range(self._partition_count)]
+            for group, members in self._members.items():
+                if any(member.reads(topic) for member in members):
+                    self._add_cursors(topic, group)
+        return self._topics[topic]
 
-    def _change_members(self, topics: tuple[str, ...], group: str, change: Callable[[list["MemoryConsumer"]], None]) -> None:
+    def _add_cursors(self, topic: str, group: str) -> None:
+        for partition in self._topics[topic]:
+            partition.cursors.setdefault(group, _Cursor(partition.first_offset, partition.first_offset))
+
+    def _change_members(self, group: str, change: Callable[[list["MemoryConsumer"]], None]) -> None:
         """Change a group's members and share its partitions anew; moved partitions start again at the committed offset."""
-        for topic in topics:
-            members = self._groups.setdefault((topic, group), [])
-            before = dict(enumerate(_owners(members, self._partition_count)))
-            change(members)
-            after = _owners(members, self._partition_count)
-            for number, partition in enumerate(self._partitions(topic)):
-                cursor = partition.cursors.setdefault(group, _Cursor(partition.first_offset, partition.first_offset))
-                if before[number] is not after[number]:
-                    cursor.position = cursor.committed
-                    cursor.finished.clear()
+        members = self._members.setdefault(group, [])
+        before = {topic: self._owners(topic, group) for topic in self._topics}
+        change(members)
+        for topic, partitions in self._topics.items():
+            if any(member.reads(topic) for member in members):
+                self._add_cursors(topic, group)
+            for partition, old, new in zip(partitions, before[topic], self._owners(topic, group), strict=True):
+                if old is not new and group in partition.cursors:
+                    partition.cursors[group].position = partition.cursors[group].committed
+                    partition.cursors[group].finished.clear()
+
+    def _owners(self, topic: str, group: str) -> list["MemoryConsumer | None"]:
+        """Return the owner of each partition of a topic: round robin over the group's members that read it."""
+        members = [member for member in self._members.get(group, []) if member.reads(topic)]
+        return [members[number % len(members)] if members else None for number in range(self._partition_count)]
 
     def _owned(self, consumer: "MemoryConsumer") -> list[_Partition]:
-        owned = []
-        for topic in consumer.topics:
-            owners = _owners(self._groups[(topic, consumer.group)], self._partition_count)
-            owned += [partition for partition, owner in zip(self._partitions(topic), owners, strict=True) if owner is consumer]
-        return owned
+        return [
+            partition
+            for topic, partitions in self._topics.items()
+            if consumer.reads(topic)
+            for partition, owner in zip(partitions, self._owners(topic, consumer.group), strict=True)
+            if owner is consumer
+        ]
 
 
 class MemoryConsumer:
@@ -127,6 +143,10 @@ class MemoryConsumer:
         self.topics = topics
         self.group = group
         self._turn = 0
+
+    def reads(self, topic: str) -> bool:
+        """Return whether this consumer subscribed to a topic."""
+        return any(topic == name or (name.endswith("*") and topic.startswith(name[:-1])) for name in self.topics)
 
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Return up to max_records, taken round robin from the partitions, or none when the time is up."""
@@ -177,8 +197,3 @@ class MemoryConsumer:
             else:
                 idle += 1
         return taken
-
-
-def _owners(members: Sequence[MemoryConsumer], partitions: int) -> list[MemoryConsumer | None]:
-    """Return the owner of each partition: round robin over the members."""
-    return [members[number % len(members)] if members else None for number in range(partitions)]
