@@ -55,6 +55,9 @@ class Metrics:
         self.match_seconds = histogram("sightline_matcher_search_seconds", "One search call", "shard")
         self.enrollments = counter("sightline_enrollment_photos_total", "Photos by outcome", "outcome")
         self.sightings_stored = counter("sightline_sightings_stored_total", "Sighting revisions stored", "camera", "outcome")
+        self.sightings_dead = counter("sightline_sightings_dead_lettered_total", "Sighting messages that could not be stored")
+        self.sightings_expired = counter("sightline_sightings_expired_total", "Sightings erased because they were too old")
+        self.sightings_retention_ran = gauge("sightline_sightings_retention_finished_timestamp_seconds", "When retention last finished")
         self.api_requests = counter("sightline_api_requests_total", "Requests by route and status", "route", "method", "status")
         self.api_seconds = histogram("sightline_api_request_seconds", "Request time by route", "route")
 

@@ -1,0 +1,257 @@
+"""Sightings and episodes in PostgreSQL: all SQL of this room.
+
+Whatever the order and number of arrivals, the tables end up the same: the highest revision of a sighting wins whole, and episodes are a
+function of the sightings (see sightings.episodes). Writers of one camera take turns through an advisory lock.
+"""
+
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from core.errors import NotFoundError
+from core.ports import Database
+from sightings.cursor import Cursor
+from sightings.episodes import episodes_of
+from sightings.record import Arrival, Filter, StoredEpisode, StoredSighting, at, parse_id
+from sightings.rows import (
+    SELECT_EPISODES,
+    SELECT_LISTED,
+    SELECT_ONE,
+    SELECT_SPANS,
+    UPSERT_EPISODE,
+    UPSERT_SIGHTING,
+    assignment,
+    episode_row,
+    sighting_row,
+    span_of,
+    stored_episode,
+    stored_sighting,
+)
+
+MAX_PAGE = 500
+FORGOTTEN_REASON = "erased"
+
+_LOCK_CAMERAS = "select pg_advisory_xact_lock(hashtextextended('sightline/sightings/' || camera, 0)) from unnest($1::text[]) camera"
+_LOCK_FORGETTING_SHARED = "select pg_advisory_xact_lock_shared(hashtextextended('sightline/forgetting', 0))"
+_LOCK_FORGETTING = "select pg_advisory_xact_lock(hashtextextended('sightline/forgetting', 0))"
+_FORGET = """
+update sighting
+set outcome = 'stranger', reason = $2, subject_id = null, subject = null, reference_id = null, score = null, embedding = null,
+    thumbnail = null, episode_id = null
+where subject_id = $1
+"""
+
+
+class SightingStore:
+    """The record of what was seen. Thread rule: one event loop; any number of processes."""
+
+    def __init__(self, db: Database, *, episode_gap: timedelta) -> None:
+        self._db = db
+        self._gap = episode_gap
+
+    async def upsert(self, arrivals: Sequence[Arrival], *, now_s: float) -> list[StoredSighting]:
+        """Store sightings in one transaction.
+
+        Args:
+            arrivals: in any order, with repetitions; a revision that is not above the stored one changes nothing.
+            now_s: Unix seconds; retention of new sightings counts from here.
+
+        Returns:
+            The sightings that changed, as they are now, by time of appearance.
+
+        Raises:
+            UnavailableError: nothing was stored.
+        """
+        newest = _newest(arrivals)
+        async with self._db.transaction() as db:
+            await db.fetch(_LOCK_FORGETTING_SHARED)
+            await db.fetch(_LOCK_CAMERAS, sorted({arrival.sighting.camera for arrival in newest}))
+            ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in newest]
+            stored = {
+                row["sighting_id"]: row
+                for row in await db.fetch("select sighting_id, revision, episode_id from sighting where sighting_id = any($1::uuid[])", ids)
+            }
+            changed = [
+                arrival
+                for key, arrival in zip(ids, newest, strict=True)
+                if key not in stored or stored[key]["revision"] < arrival.sighting.revision
+            ]
+            if not changed:
+                return []
+            forgotten = await _forgotten(db, changed)
+            await db.executemany(UPSERT_SIGHTING, [sighting_row(_without_forgotten(arrival, forgotten), now_s) for arrival in changed])
+            changed_ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in changed]
+            await self._regroup(db, {row["episode_id"] for row in stored.values() if row["episode_id"]}, changed_ids)
+            rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[]) order by s.first_at, s.sighting_id", changed_ids)
+        return [stored_sighting(row) for row in rows]
+
+    async def get(self, sighting_id: str) -> StoredSighting:
+        """Return one sighting with its path.
+
+        Raises:
+            NotFoundError: if there is none of this id.
+        """
+        rows = await self._db.fetch(SELECT_ONE + "where s.sighting_id = $1", _id("sighting", sighting_id))
+        if not rows:
+            raise NotFoundError(f"sighting {sighting_id}: there is none")
+        return stored_sighting(rows[0])
+
+    async def thumbnail(self, sighting_id: str) -> bytes:
+        """Return the JPEG of a sighting's best shot.
+
+        Raises:
+            NotFoundError: if there is no such sighting, or it has no picture (erased, for example).
+        """
+        rows = await self._db.fetch("select thumbnail from sighting where sighting_id = $1", _id("sighting", sighting_id))
+        if not rows or rows[0]["thumbnail"] is None:
+            raise NotFoundError(f"sighting {sighting_id}: there is no picture of it")
+        return bytes(rows[0]["thumbnail"])
+
+    async def query(self, wanted: Filter, *, limit: int, cursor: str | None = None) -> tuple[list[StoredSighting], str | None]:
+        """Return a page of sightings, newest appearance first, and the cursor of the next page (None at the end).
+
+        Raises:
+            UsageError: if the cursor is none of ours.
+        """
+        rows, following = await self._page(SELECT_LISTED, "sighting_id", wanted, limit=limit, cursor=cursor)
+        return [stored_sighting(row) for row in rows], following
+
+    async def episodes(self, wanted: Filter, *, limit: int, cursor: str | None = None) -> tuple[list[StoredEpisode], str | None]:
+        """Return a page of episodes, newest beginning first, and the cursor of the next page (None at the end).
+
+        Raises:
+            UsageError: if the cursor is none of ours.
+        """
+        rows, following = await self._page(SELECT_EPISODES, "episode_id", wanted, limit=limit, cursor=cursor)
+        return [stored_episode(row) for row in rows], following
+
+    async def forget_subject(self, subject_id: str) -> int:
+        """Erase a subject from all sightings: name, ids, score, pictures and embeddings; and from those that still arrive.
+
+        One transaction: after a crash either all is erased or nothing. Idempotent.
+
+        Returns:
+            How many sightings named the subject.
+        """
+        key = _id("subject", subject_id)
+        async with self._db.transaction() as db:
+            await db.fetch(_LOCK_FORGETTING)
+            await db.execute("insert into forgotten_subject (subject_id) values ($1) on conflict do nothing", key)
+            count = await db.execute(_FORGET, key, FORGOTTEN_REASON)
+            await db.execute("delete from episode where subject_id = $1", key)
+        return count
+
+    async def delete_stored_before(self, before_s: float, *, limit: int) -> int:
+        """Delete up to ``limit`` sightings that were stored before a time, pictures, embeddings and episodes with them, in one transaction.
+
+        Returns:
+            How many were deleted; 0 means that none is left.
+        """
+        async with self._db.transaction() as db:
+            await db.fetch(_LOCK_FORGETTING_SHARED)
+            old = await db.fetch(
+                "select sighting_id, camera from sighting where stored_at < $1 order by stored_at limit $2", at(before_s), limit
+            )
+            await db.fetch(_LOCK_CAMERAS, sorted({row["camera"] for row in old}))
+            deleted = await db.fetch(
+                "delete from sighting where sighting_id = any($1::uuid[]) returning episode_id", [row["sighting_id"] for row in old]
+            )
+            await self._regroup(db, {row["episode_id"] for row in deleted if row["episode_id"]}, [])
+        return len(deleted)
+
+    async def _page(
+        self, select: str, id_column: str, wanted: Filter, *, limit: int, cursor: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        limit = max(1, min(limit, MAX_PAGE))
+        where, args = _conditions(wanted, Cursor.decode(cursor) if cursor else None, id_column)
+        sql = f"{select} {where} order by s.first_at desc, s.{id_column} desc limit {limit + 1}"
+        rows = await self._db.fetch(sql, *args)
+        last = rows[limit - 1] if len(rows) > limit else None
+        return rows[:limit], Cursor(last["first_at"], last[id_column]).encode() if last else None
+
+    async def _regroup(self, db: Database, episode_ids: set[uuid.UUID], sighting_ids: Sequence[uuid.UUID]) -> None:
+        """Make the episodes of some changed sightings, and of the episodes they left, anew."""
+        reached = await db.fetch(
+            "select distinct e.episode_id from sighting s join episode e on e.camera = s.camera and e.subject_id = s.subject_id "
+            "and e.last_at >= s.first_at - $2::interval and e.first_at <= s.last_at + $2::interval "
+            "where s.sighting_id = any($1::uuid[]) and s.outcome = 'subject'",
+            list(sighting_ids),
+            self._gap,
+        )
+        before = episode_ids | {row["episode_id"] for row in reached}
+        rows = await db.fetch(SELECT_SPANS, list(before), list(sighting_ids))
+        members = {row["sighting_id"]: row for row in rows if row["outcome"] == "subject"}
+        episodes = episodes_of((span_of(row) for row in members.values()), self._gap)
+        await db.executemany(UPSERT_EPISODE, [episode_row(episode, members) for episode in episodes])
+        await db.execute(
+            "update sighting s set episode_id = t.episode_id from unnest($1::uuid[], $2::uuid[]) t (sighting_id, episode_id) "
+            "where s.sighting_id = t.sighting_id and s.episode_id is distinct from t.episode_id",
+            *assignment(episodes, [row["sighting_id"] for row in rows]),
+        )
+        await db.execute(
+            "delete from episode where episode_id = any($1::uuid[])", list(before - {episode.episode_id for episode in episodes})
+        )
+
+
+def _newest(arrivals: Sequence[Arrival]) -> list[Arrival]:
+    newest: dict[str, Arrival] = {}
+    for arrival in arrivals:
+        key = str(uuid.UUID(arrival.sighting.sighting_id))
+        if key not in newest or newest[key].sighting.revision < arrival.sighting.revision:
+            newest[key] = arrival
+    return list(newest.values())
+
+
+async def _forgotten(db: Database, arrivals: Sequence[Arrival]) -> set[uuid.UUID]:
+    subject_ids = {uuid.UUID(arrival.sighting.subject_id) for arrival in arrivals if arrival.sighting.subject_id}
+    rows = await db.fetch("select subject_id from forgotten_subject where subject_id = any($1::uuid[])", list(subject_ids))
+    return {row["subject_id"] for row in rows}
+
+
+def _without_forgotten(arrival: Arrival, forgotten: set[uuid.UUID]) -> Arrival:
+    """Return the sighting as :meth:`SightingStore.forget_subject` leaves it, if it names an erased subject."""
+    sighting = arrival.sighting
+    if sighting.subject_id is None or uuid.UUID(sighting.subject_id) not in forgotten:
+        return arrival
+    bare = msgspec.structs.replace(
+        sighting, outcome="stranger", reason=FORGOTTEN_REASON, subject_id=None, subject=None, reference_id=None, score=None, embedding=None
+    )
+    return Arrival(sighting=bare, thumbnail=None)
+
+
+def _conditions(wanted: Filter, cursor: Cursor | None, id_column: str) -> tuple[str, list[Any]]:
+    """Return a WHERE clause with its arguments; every value is an argument, none becomes SQL."""
+    parts: list[str] = []
+    args: list[Any] = []
+
+    def add(part: str, *values: Any) -> None:
+        places = [f"${len(args) + n}" for n in range(1, len(values) + 1)]
+        args.extend(values)
+        parts.append(part.format(*places))
+
+    if wanted.camera is not None:
+        add("s.camera = {}", wanted.camera)
+    if wanted.subject is not None:
+        subject_id = parse_id(wanted.subject)
+        add("s.subject_id = {}", subject_id) if subject_id else add(
+            "s.subject_id in (select subject_id from subject where name = {})", wanted.subject
+        )
+    if wanted.outcome is not None:
+        add("s.outcome = {}", wanted.outcome)
+    if wanted.since_s is not None:
+        add("s.last_at >= {}", at(wanted.since_s))
+    if wanted.until_s is not None:
+        add("s.first_at < {}", at(wanted.until_s))
+    if cursor:
+        add(f"(s.first_at, s.{id_column}) < ({{}}, {{}})", cursor.at, cursor.row_id)
+    return ("where " + " and ".join(parts) if parts else ""), args
+
+
+def _id(kind: str, text: str) -> uuid.UUID:
+    key = parse_id(text)
+    if key is None:
+        raise NotFoundError(f"{kind} {text[:64]}: ids are UUIDs")
+    return key
