@@ -1,37 +1,49 @@
-"""Run the parts of a process together: all live or all stop; SIGINT and SIGTERM drain."""
+"""Run the parts of a process together: all live or all stop; SIGINT and SIGTERM drain them in order."""
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+DRAIN_S = 5.0  # how long one part may take to stop, and how long its output may take to be consumed
 
 
-class _Drain(Exception):
-    """Raised inside the task group to end it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One part of a process."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+    """Works until cancelled, then tidies up. A service that returns is done; the others go on."""
+    drained: Callable[[], Awaitable[None]] | None = None
+    """Waits, after the service was stopped, until the next one has taken over all that it produced."""
 
 
-async def run_until_stopped(services: Mapping[str, Callable[[], Awaitable[None]]], stop: asyncio.Event) -> None:
-    """Run services until one fails (its error is raised), or ``stop`` is set, or SIGINT or SIGTERM comes.
+class _Stopped(Exception):
+    """Ends the task group once everything has drained."""
 
-    A service that returns by itself is done; the others go on. On stop the services are cancelled and awaited, so each
-    closes what it opened.
+
+async def run_services(services: Sequence[Service], stop: asyncio.Event) -> None:
+    """Run services until ``stop`` is set, SIGINT or SIGTERM comes, or one of them fails.
+
+    On stop they are cancelled one after the other, in the given order (producers first), and each one's output is given
+    time to drain, so that nothing accepted is left behind.
 
     Raises:
-        SightlineError or whatever the failed service raised: a dead part ends the process.
+        Exception: what the failed service raised; a dead part ends the process.
     """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-
-    async def end_when_stopped() -> None:
-        await stop.wait()
-        raise _Drain
-
     try:
         async with asyncio.TaskGroup() as group:
-            for name, service in services.items():
-                group.create_task(_named(service), name=name)
-            group.create_task(end_when_stopped(), name="stop")
-    except* _Drain:
+            tasks = [group.create_task(_run(service), name=service.name) for service in services]
+            await stop.wait()
+            for service, task in zip(services, tasks, strict=True):
+                await _drain(service, task)
+            raise _Stopped
+    except* _Stopped:
         pass
     except* Exception as failed:
         raise _first_leaf(failed) from failed
@@ -40,12 +52,20 @@ async def run_until_stopped(services: Mapping[str, Callable[[], Awaitable[None]]
             loop.remove_signal_handler(number)
 
 
-async def _named(service: Callable[[], Awaitable[None]]) -> None:
-    await service()
+async def _run(service: Service) -> None:
+    await service.run()
 
 
-def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    leaf: BaseException = group
-    while isinstance(leaf, BaseExceptionGroup):
-        leaf = leaf.exceptions[0]
-    return leaf
+async def _drain(service: Service, task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task}, timeout=DRAIN_S)
+    if service.drained is not None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(service.drained(), DRAIN_S)
+
+
+def _first_leaf(group: BaseException) -> BaseException:
+    """Return the first error of a tree of groups."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

@@ -80,9 +80,14 @@ class MemoryLog:
         """Join a group on some topics (``frames.*`` = every topic that begins so); leaving hands back what was not committed."""
         return self._join(tuple(topics), group)
 
-    def depth(self, topic: str) -> int:
-        """Return how many records of a topic wait or are in flight."""
-        return sum(len(partition.records) for partition in self._topics.get(topic, []))
+    def depth(self, prefix: str) -> int:
+        """Return how many records of the topics that begin so wait or are in flight."""
+        return sum(len(p.records) for topic, partitions in self._topics.items() if topic.startswith(prefix) for p in partitions)
+
+    async def drained(self, prefix: str) -> None:
+        """Return once every record of the topics that begin so is finished."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.depth(prefix) == 0)
 
     @asynccontextmanager
     async def _join(self, topics: tuple[str, ...], group: str) -> AsyncIterator["MemoryConsumer"]:
