@@ -152,9 +152,9 @@ def _orientation(picture: PIL.Image.Image) -> int:
 def _pixels(picture: PIL.Image.Image, data: bytes, enough_px: int | None) -> Image:
     """Return (H, W, 3) uint8 RGB as stored."""
     if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
-        factor = max(picture.size) / enough_px if enough_px else 1.0
+        least_px = _jpeg_size(picture.size, enough_px)
         try:
-            return np.asarray(simplejpeg.decode_jpeg(data, "RGB", min_factor=_jpeg_factor(factor)))
+            return np.asarray(simplejpeg.decode_jpeg(data, "RGB", min_width=least_px[0], min_height=least_px[1]))
         except ValueError:
             pass  # strict about harmless oddities; Pillow forgives those, and still refuses a truncated file
     picture.load()
@@ -167,9 +167,11 @@ def _pixels(picture: PIL.Image.Image, data: bytes, enough_px: int | None) -> Ima
     return np.asarray(picture.convert("RGB"))
 
 
-def _jpeg_factor(factor: float) -> int:
-    """Return the largest of 1, 2, 4, 8 that is at most factor: libjpeg-turbo's cheap scales."""
-    return max(scale for scale in (1, 2, 4, 8) if scale == 1 or scale <= factor)
+def _jpeg_size(size: tuple[int, int], enough_px: int | None) -> tuple[int, int]:
+    """Return width and height at the smallest of libjpeg-turbo's cheap scales (1, 1/2, 1/4, 1/8) that leaves enough pixels."""
+    factor = max(size) / enough_px if enough_px else 1.0
+    scale = max((scale for scale in (1, 2, 4, 8) if scale <= factor), default=1)
+    return -(-size[0] // scale), -(-size[1] // scale)
 
 
 def _grey_to_rgb(grey: NDArray[np.generic]) -> Image:
