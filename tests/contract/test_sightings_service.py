@@ -1,0 +1,164 @@
+"""From the log to the database and on to who is watching."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from core.adapters.memory_log import MemoryLog
+from core.errors import UnavailableError, UsageError
+from core.metrics import Metrics
+from core.ports import Database
+from core.schema import DeadLetter, Sighting, decode, encode
+from sightings.record import Arrival, Filter, StoredSighting
+from sightings.retention import Retention
+from sightings.service import TOPIC, SightingsService
+from sightings.store import SightingStore
+from tests.builders.sightings import JPEG, NOW_S, sighting
+
+GAP = timedelta(seconds=30)
+
+
+class FailingStore(SightingStore):
+    """Raises the given errors first, one a call."""
+
+    def __init__(self, db: Database, errors: Sequence[Exception]) -> None:
+        super().__init__(db, episode_gap=GAP)
+        self.errors = list(errors)
+        self.calls = 0
+
+    async def upsert(self, arrivals: Sequence[Arrival], *, now_s: float) -> list[StoredSighting]:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return await super().upsert(arrivals, now_s=now_s)
+
+
+class Bench:
+    """A service over a real log and database, with what it told."""
+
+    def __init__(self, store: SightingStore, db: Database) -> None:
+        self.log = MemoryLog()
+        self.store, self.db = store, db
+        self.metrics = Metrics()
+        self.events: list[str] = []
+        self.service = SightingsService(log=self.log, store=store, metrics=self.metrics, publish_event=self._told, clock=lambda: NOW_S)
+
+    def _told(self, stored: StoredSighting) -> None:
+        self.events.append(stored.sighting.track_id)
+
+    async def send(self, one: Sighting, thumbnail: bytes = JPEG) -> None:
+        await self.log.publish(TOPIC, one.camera, encode(one, thumbnail))
+
+    @asynccontextmanager
+    async def running(self):
+        task = asyncio.create_task(self.service.run())
+        await asyncio.sleep(0)
+        yield
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def drained(self) -> None:
+        async with asyncio.timeout(10):
+            while self.log.depth(TOPIC):  # noqa: ASYNC110 (the log tells nobody that it is empty)
+                await asyncio.sleep(0.01)
+
+    async def stored(self) -> list[str]:
+        return sorted(one.sighting.track_id for one in (await self.store.query(Filter(), limit=500))[0])
+
+
+@pytest.fixture
+def bench(db: Database) -> Bench:
+    return Bench(SightingStore(db, episode_gap=GAP), db)
+
+
+async def test_sightings_are_stored_counted_and_told(bench: Bench) -> None:
+    async with bench.running():
+        await bench.send(sighting("a", subject="alice"))
+        await bench.send(sighting("b", camera="hall"))
+        await bench.drained()
+    assert await bench.stored() == sorted(bench.events) == ["a", "b"]
+    assert b'sightline_sightings_stored_total{camera="door",outcome="subject"} 1.0' in bench.metrics.render()
+
+
+async def test_a_redelivery_is_told_once(bench: Bench) -> None:
+    async with bench.running():
+        await bench.send(sighting("a"))
+        await bench.drained()
+        await bench.send(sighting("a"))
+        await bench.drained()
+    assert bench.events == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", "Sighting: 0 bytes, shorter than the length field"),
+        (b"\xff\xff\xff\xff....", "Sighting: header length 4294967295 in a record of 8 bytes"),
+        (encode(DeadLetter(topic="t", partition=0, offset=0, key="k", reason="r")), "Sighting: Object missing required field"),
+        (encode(sighting("a", sighting_id="7")), "Sighting.sighting_id: not a UUID"),
+        (encode(sighting("a", camera="a\x00")), "Sighting.camera: holds a NUL character"),
+        (encode(sighting("a", region="r" * 1001)), "Sighting.region: 1001 characters, more than 1000"),
+        (encode(sighting("a", first_s=9, last_s=1)), "Sighting.last_s: before first_s"),
+        (encode(sighting("a", best_s=float("nan"))), "Sighting.best_s: nan is not a Unix time"),
+        (encode(sighting("a", best_s=1e300)), "Sighting.best_s: 1e+300 is not a Unix time"),
+        (encode(sighting("a", score=float("inf"))), "Sighting.score: inf is out of range"),
+        (encode(sighting("a", revision=1 << 40)), "Sighting.revision: 1099511627776 is not within 0..2147483647"),
+        (encode(sighting("a", best_box=(0.0, 0.0, float("nan"), 1.0))), "Sighting.best_box: not finite"),
+        (encode(sighting("a", outcome="subject")), "Sighting.outcome: subject without subject_id or name"),
+        (encode(sighting("a"), b"<svg onload=alert(1)>"), "Sighting thumbnail: 21 bytes that are not a JPEG"),
+    ],
+)
+async def test_what_cannot_be_read_is_put_aside_with_its_reason_and_holds_nobody_up(bench: Bench, value: bytes, reason: str) -> None:
+    async with bench.log.consumer([f"dead.{TOPIC}"], "test") as dead, bench.running():
+        await bench.log.publish(TOPIC, "door", value)
+        await bench.send(sighting("good"))
+        await bench.drained()
+        ((letter, original),) = [decode(DeadLetter, record.value) for record in await dead.poll(9, 5)]
+    assert letter.reason.startswith(reason)
+    assert original == value
+    assert await bench.stored() == ["good"]
+    assert b"sightline_sightings_dead_lettered_total 1.0" in bench.metrics.render()
+
+
+async def test_the_database_away_means_waiting_not_losing(db: Database) -> None:
+    bench = Bench(FailingStore(db, [UnavailableError("database: no answer")]), db)
+    async with bench.running():
+        await bench.send(sighting("a"))
+        await bench.drained()
+    assert await bench.stored() == bench.events == ["a"]
+
+
+async def test_a_record_that_the_database_refuses_is_found_and_put_aside_alone(db: Database) -> None:
+    store = FailingStore(db, [UsageError("batch"), UsageError("database: a value can't be stored")])
+    bench = Bench(store, db)
+    await bench.log.publish("dead." + TOPIC, "x", b"")
+    for number in range(3):
+        await bench.send(sighting(f"t{number}"))
+    async with bench.running():
+        await bench.drained()
+    assert await bench.stored() == ["t1", "t2"]
+    assert b"sightline_sightings_dead_lettered_total 1.0" in bench.metrics.render()
+
+
+async def test_a_stop_between_database_and_log_commit_repeats_nothing(bench: Bench) -> None:
+    one = sighting("a", subject="alice")
+    await bench.store.upsert([Arrival(sighting=one, thumbnail=JPEG)], now_s=NOW_S)  # committed; the process died before the log's commit
+    async with bench.running():
+        await bench.send(one)
+        await bench.drained()
+    assert bench.events == []
+    assert len((await bench.store.episodes(Filter(), limit=9))[0]) == 1
+
+
+async def test_retention_cleans_up_all_that_is_too_old_and_says_so(bench: Bench) -> None:
+    old = [Arrival(sighting=sighting(f"t{n}", first_s=n), thumbnail=JPEG) for n in range(3)]
+    await bench.store.upsert(old, now_s=NOW_S - 86400 * 8)
+    await bench.store.upsert([Arrival(sighting=sighting("new"), thumbnail=JPEG)], now_s=NOW_S)
+    retention = Retention(store=bench.store, keep=timedelta(days=7), metrics=bench.metrics, clock=lambda: NOW_S)
+    assert await retention.clean_up() == 3
+    assert await bench.stored() == ["new"]
+    assert b"sightline_sightings_expired_total 3.0" in bench.metrics.render()
