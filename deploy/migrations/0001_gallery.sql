@@ -1,6 +1,6 @@
 -- Who is enrolled. Owned by enrollment/; matcher/ reads it to fill its memory.
 create table collection (
-    name        text primary key,
+    name        text primary key check (name ~ '^[A-Za-z0-9._-]{1,64}$'),
     created_at  timestamptz not null default now()
 );
 insert into collection (name) values ('default');
@@ -15,6 +15,7 @@ create table subject (
     created_at  timestamptz not null default now(),
     unique (collection, name)
 );
+create index subject_expiry on subject (expires_at) where expires_at is not null;
 
 create table reference (
     reference_id    uuid primary key,   -- uuid5 of (subject_id, content hash, face index): enrolling twice is one reference
@@ -22,12 +23,12 @@ create table reference (
     content_sha256  bytea not null,     -- of the photo file as received
     source          text not null,      -- file name as given by the enroller
     face_jpeg       bytea not null,     -- the face with its surroundings, no metadata: lets a new model embed it again
-    landmarks       real[] not null,    -- ten numbers, pixels of face_jpeg
+    landmarks       real[] not null check (cardinality(landmarks) = 10),  -- x, y of five points, pixels of face_jpeg
     quality         real not null,
     quality_reasons text[] not null default '{}',
     created_at      timestamptz not null default now()
 );
-create index reference_subject on reference (subject_id);
+create index reference_subject on reference (subject_id, created_at);
 create index reference_content on reference (content_sha256);
 
 create table reference_embedding (
@@ -51,4 +52,14 @@ create table gallery_change (
     subject_id    uuid not null,
     reference_id  uuid not null,
     changed_at    timestamptz not null default now()
+);
+
+-- Receipts of erasures: that something was erased, when, and how much; nothing of whom.
+create table erasure (
+    receipt_id  uuid primary key default gen_random_uuid(),
+    erased_at   timestamptz not null default now(),
+    "references" integer not null,
+    embeddings  integer not null,
+    sightings   integer not null,
+    generation  bigint not null         -- the gallery without them
 );
