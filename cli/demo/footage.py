@@ -1,0 +1,127 @@
+"""The demo's footage: frames painted from shipped photographs, encoded once and kept. Deterministic: seeded noise, no clock."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+
+import cv2
+import numpy as np
+
+from cli.demo import backdrop
+from cli.demo.script import DURATION_S, FIGURES, FPS, HEIGHT_PX, LOBBY, WIDTH_PX, CameraScript, Figure, Stop, Visit
+from core.jpeg import decode_jpeg
+from core.types import F32, U8, Image
+
+NOISE_SIGMA = 2.4  # grey levels: a small sensor indoors
+NOISE_MARGIN_PX = 96  # the noise field is larger than the picture, and each frame looks at another part of it
+DRIFT = 0.02  # slow auto-exposure: +-2 % of brightness
+DRIFT_PERIOD_S = 9.0
+SWAY_DEG = 1.2  # how far a walker leans from side to side
+SHUTTER_SPEED_PX = 12.0  # a walker faster than this per frame is smeared by the shutter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutOut:
+    """A figure ready to be painted."""
+
+    figure: Figure
+    pixels: Image
+    alpha: U8
+    """(H, W) uint8, 0 = background."""
+
+
+def load_cut_out(figure: Figure, gain: tuple[float, float, float], *, mirrored: bool) -> CutOut:
+    """Read a figure from the package's assets and put it into the scene's light."""
+    folder = resources.files("cli").joinpath("assets/people/figures")
+    pixels = decode_jpeg(folder.joinpath(f"{figure.photo}.jpg").read_bytes())
+    mask = cv2.imdecode(np.frombuffer(folder.joinpath(f"{figure.photo}.mask.png").read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    lit = np.clip(pixels.astype(np.float32) * np.array(gain, np.float32), 0, 255).astype(np.uint8)
+    alpha = np.asarray(mask, np.uint8)
+    if not mirrored:
+        return CutOut(figure=figure, pixels=lit, alpha=alpha)
+    turned = Figure(
+        photo=figure.photo,
+        face_x_px=lit.shape[1] - 1 - figure.face_x_px,
+        face_y_px=figure.face_y_px,
+        face_height_px=figure.face_height_px,
+    )
+    return CutOut(figure=turned, pixels=np.ascontiguousarray(lit[:, ::-1]), alpha=np.ascontiguousarray(alpha[:, ::-1]))
+
+
+class Painter:
+    """Paints one camera's frames. Thread rule: one thread per painter."""
+
+    def __init__(self, script: CameraScript, *, seed: int) -> None:
+        self._script = script
+        self._room = backdrop.lobby() if script.camera == LOBBY.camera else backdrop.gate()
+        self._counter = self._room[backdrop.COUNTER_PX :].copy()
+        self._cut_outs = {visit: load_cut_out(FIGURES[visit.photo], script.gain, mirrored=visit.mirrored) for visit in script.visits}
+        self._rng = np.random.default_rng(seed)
+        self._brighter, self._darker = _noise_fields(self._rng)
+
+    def frames(self, duration_s: float = DURATION_S) -> Iterator[Image]:
+        """Yield (720, 1280, 3) uint8 RGB frames at FPS."""
+        for index in range(round(duration_s * FPS)):
+            yield self._frame(index / FPS)
+
+    def _frame(self, t_s: float) -> Image:
+        picture = self._room.copy()
+        for visit, stop in self._script.whereabouts(t_s):
+            self._paint(picture, visit, stop)
+        picture[backdrop.COUNTER_PX :] = self._counter
+        exposure = 1 + DRIFT * math.sin(2 * math.pi * t_s / DRIFT_PERIOD_S)
+        result: Image = np.asarray(cv2.convertScaleAbs(picture, alpha=exposure), np.uint8)
+        return self._noisy(result)
+
+    def _noisy(self, picture: Image) -> Image:
+        x, y = self._rng.integers(0, NOISE_MARGIN_PX, 2)
+        part = np.s_[y : y + HEIGHT_PX, x : x + WIDTH_PX]
+        cv2.add(picture, self._brighter[part], picture)
+        cv2.subtract(picture, self._darker[part], picture)
+        return picture
+
+    def _paint(self, picture: Image, visit: Visit, stop: Stop) -> None:
+        cut_out = self._cut_outs[visit]
+        scale = stop.height_px / cut_out.figure.face_height_px
+        walking = visit.walking(stop.t_s)
+        lean_deg = SWAY_DEG * math.sin(2 * math.pi * 0.9 * stop.t_s) if walking else 0.0
+        window = _window(cut_out, stop, scale)
+        if window is None:
+            return
+        left, top, right, bottom = window
+        turn = cv2.getRotationMatrix2D((cut_out.figure.face_x_px, cut_out.figure.face_y_px), lean_deg, scale)
+        turn[:, 2] += (stop.x_px - left - cut_out.figure.face_x_px, stop.y_px - top - cut_out.figure.face_y_px)
+        size = (right - left, bottom - top)
+        pixels = cv2.warpAffine(cut_out.pixels, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        alpha = cv2.warpAffine(cut_out.alpha, turn, size, flags=cv2.INTER_LINEAR)
+        if walking and _speed_px(visit, stop.t_s) > SHUTTER_SPEED_PX:
+            pixels, alpha = cv2.blur(pixels, (3, 1)), cv2.blur(alpha, (3, 1))
+        share: F32 = alpha.astype(np.float32) / 255
+        part = picture[top:bottom, left:right]
+        part[:] = cv2.blendLinear(pixels, np.ascontiguousarray(part), share, 1 - share)
+
+
+def _window(cut_out: CutOut, stop: Stop, scale: float) -> tuple[int, int, int, int] | None:
+    """Return the part of the picture that a figure may touch (left, top, right, bottom), or None outside."""
+    height, width = cut_out.alpha.shape
+    slack_px = 16  # for the lean
+    left = max(0, math.floor(stop.x_px - cut_out.figure.face_x_px * scale) - slack_px)
+    top = max(0, math.floor(stop.y_px - cut_out.figure.face_y_px * scale) - slack_px)
+    right = min(WIDTH_PX, math.ceil(stop.x_px + (width - cut_out.figure.face_x_px) * scale) + slack_px)
+    bottom = min(backdrop.COUNTER_PX, math.ceil(stop.y_px + (height - cut_out.figure.face_y_px) * scale))
+    return (left, top, right, bottom) if right > left and bottom > top else None
+
+
+def _speed_px(visit: Visit, t_s: float) -> float:
+    before, after = visit.at(t_s - 1 / FPS), visit.at(t_s)
+    return abs(after.x_px - before.x_px) if before and after else 0.0
+
+
+def _noise_fields(rng: np.random.Generator) -> tuple[U8, U8]:
+    """Return what a frame's noise adds and what it takes, larger than a frame; mostly grey, a little colour."""
+    shape = (HEIGHT_PX + NOISE_MARGIN_PX, WIDTH_PX + NOISE_MARGIN_PX)
+    grey = rng.normal(0, NOISE_SIGMA, (*shape, 1)).astype(np.float32)
+    colour = rng.normal(0, NOISE_SIGMA / 3, (*shape, 3)).astype(np.float32)
+    noise = np.round(grey + colour)
+    return np.clip(noise, 0, 255).astype(np.uint8), np.clip(-noise, 0, 255).astype(np.uint8)
