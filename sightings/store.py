@@ -128,22 +128,6 @@ class SightingStore:
         rows, following = await self._page(SELECT_EPISODES, "episode_id", wanted, limit=limit, cursor=cursor)
         return [stored_episode(row) for row in rows], following
 
-    async def forget_subject(self, subject_id: str) -> int:
-        """Erase a subject from all sightings: name, ids, score, pictures and embeddings; and from those that still arrive.
-
-        One transaction: after a crash either all is erased or nothing. Idempotent.
-
-        Returns:
-            How many sightings named the subject.
-        """
-        key = _id("subject", subject_id)
-        async with self._db.transaction() as db:
-            await db.fetch(_LOCK_FORGETTING)
-            await db.execute("insert into forgotten_subject (subject_id) values ($1) on conflict do nothing", key)
-            count = await db.execute(_FORGET, key, FORGOTTEN_REASON)
-            await db.execute("delete from episode where subject_id = $1", key)
-        return count
-
     async def delete_stored_before(self, before_s: float, *, limit: int) -> int:
         """Delete up to ``limit`` sightings that were stored before a time, pictures, embeddings and episodes with them, in one transaction.
 
@@ -196,6 +180,23 @@ class SightingStore:
         )
 
 
+async def forget_subject(db: Database, subject_id: str) -> int:
+    """Erase a subject from all sightings: name, ids, score, pictures and embeddings; and from those that still arrive.
+
+    One transaction (or part of the caller's): after a crash either all is erased or nothing. Idempotent.
+
+    Returns:
+        How many sightings named the subject.
+    """
+    key = _id("subject", subject_id)
+    async with db.transaction() as tx:
+        await tx.fetch(_LOCK_FORGETTING)
+        await tx.execute("insert into forgotten_subject (subject_id) values ($1) on conflict do nothing", key)
+        count = await tx.execute(_FORGET, key, FORGOTTEN_REASON)
+        await tx.execute("delete from episode where subject_id = $1", key)
+    return count
+
+
 def _newest(arrivals: Sequence[Arrival]) -> list[Arrival]:
     newest: dict[str, Arrival] = {}
     for arrival in arrivals:
@@ -212,7 +213,7 @@ async def _forgotten(db: Database, arrivals: Sequence[Arrival]) -> set[uuid.UUID
 
 
 def _without_forgotten(arrival: Arrival, forgotten: set[uuid.UUID]) -> Arrival:
-    """Return the sighting as :meth:`SightingStore.forget_subject` leaves it, if it names an erased subject."""
+    """Return the sighting as :func:`forget_subject` leaves it, if it names an erased subject."""
     sighting = arrival.sighting
     if sighting.subject_id is None or uuid.UUID(sighting.subject_id) not in forgotten:
         return arrival

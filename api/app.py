@@ -1,0 +1,85 @@
+"""The aiohttp application, and the server that runs it."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from api.handlers.pages import DOCUMENT
+from api.middleware import TABLE, add_headers, around
+from api.openapi import openapi_document
+from api.route import Route
+from api.security import check_api_settings
+from api.services import SERVICES, WORK, ApiServices
+from api.table import ROUTES
+from api.work import BoundedWork
+from core.errors import UnavailableError
+
+WAITING_PHOTOS = 16  # at 30 to 100 ms a photo the last one waits about a second
+SHUTDOWN_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+def build_app(services: ApiServices) -> web.Application:
+    """Return the application.
+
+    Args:
+        services: the parts behind it; they stay owned by the caller.
+
+    Raises:
+        SettingsError: it would be open to strangers (see api.security.check_api_settings).
+    """
+    check_api_settings(services.settings.api)
+    app = web.Application(middlewares=[around], client_max_size=services.settings.api.max_upload_bytes)
+    app[SERVICES] = services
+    app[WORK] = BoundedWork(services.executor, most=WAITING_PHOTOS)
+    table: Mapping[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES}
+    app[TABLE] = table
+    app[DOCUMENT] = msgspec.json.encode(openapi_document(ROUTES, version=_release()))
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, route.handler)
+        if route.method == "GET" and route.limit_s is not None:
+            app.router.add_route("HEAD", route.path, route.handler)
+    app.on_response_prepare.append(add_headers)
+    app.on_shutdown.append(_end_streams)
+    return app
+
+
+@asynccontextmanager
+async def serve(app: web.Application) -> AsyncIterator[str]:
+    """Listen where the settings say and yield the URL; requests in flight get a moment to finish at the end.
+
+    Raises:
+        UnavailableError: the port is taken or the host is not ours.
+    """
+    settings = app[SERVICES].settings.api
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, settings.host, settings.port).start()
+        except OSError as err:
+            raise UnavailableError(
+                f"api: can't listen on {settings.host}:{settings.port}: {err.strerror}; choose another api.port"
+            ) from err
+        host, port = runner.addresses[0][:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        _log.info("api listens", url=url)
+        yield url
+    finally:
+        await runner.cleanup()
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[SERVICES].events.close()
+
+
+def _release() -> str:
+    try:
+        return version("sightline")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+source"

@@ -1,0 +1,83 @@
+"""What happens around every handler: request id, guard, time limit, errors, metrics, headers."""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Mapping
+
+import structlog
+from aiohttp import web
+
+from api.errors import error_response, response_of, response_of_http
+from api.route import Handler, Route
+from api.security import SECURITY_HEADERS, check_host, check_origin, check_token
+from api.services import services
+from core.errors import SightlineError
+
+REQUEST_ID = web.RequestKey("request_id", str)
+ID_HEADER = "X-Request-ID"
+_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+TABLE = web.AppKey("table", Mapping[tuple[str, str], Route])
+
+_log = structlog.get_logger(__name__)
+
+
+@web.middleware
+async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every request with its id, in time, with our error envelope; count it."""
+    given = request.headers.get(ID_HEADER, "")
+    request_id = request[REQUEST_ID] = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+    route = _route(request)
+    began_s = time.perf_counter()
+    status = 500  # what aiohttp answers when a handler breaks, and `add_headers` puts into our envelope
+    try:
+        response = await _guarded(request, handler, route)
+        status = response.status
+    except SightlineError as err:
+        response = response_of(err, request_id=request_id)
+        status = response.status
+        if status >= 500:
+            _log.warning("request failed", request_id=request_id, path=request.path, status=status, reason=str(err))
+    except web.HTTPException as err:
+        response = response_of_http(err, request_id=request_id)
+        status = response.status
+    finally:
+        label = route.path if route else "none"
+        services(request).metrics.api_requests.labels(label, route.method if route else "none", str(status)).inc()
+        if route is None or route.limit_s is not None:
+            services(request).metrics.api_seconds.labels(label).observe(time.perf_counter() - began_s)
+    return response
+
+
+async def _guarded(request: web.Request, handler: Handler, route: Route | None) -> web.StreamResponse:
+    settings = services(request).settings.api
+    check_host(request, settings)
+    check_origin(request)
+    if route is None or not route.public:
+        check_token(request, settings)
+    limit_s = route.limit_s if route else None
+    try:
+        async with asyncio.timeout(limit_s) as limit:
+            return await handler(request)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return error_response(503, "timeout", f"the request took longer than {limit_s:.0f} s", request_id=request[REQUEST_ID])
+
+
+def _route(request: web.Request) -> Route | None:
+    resource = request.match_info.route.resource
+    method = "GET" if request.method == "HEAD" else request.method
+    return request.app[TABLE].get((method, resource.canonical)) if resource else None
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the request id and security headers to every response; put an answer that aiohttp made itself into our envelope."""
+    request_id = request.get(REQUEST_ID) or uuid.uuid4().hex
+    if isinstance(response, web.Response) and response.status == 500 and response.content_type != "application/json":
+        ours = error_response(500, "error", "the server failed; its log has more under the request id", request_id=request_id)
+        response.body, response.content_type = ours.body, ours.content_type
+    response.headers[ID_HEADER] = request_id
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)

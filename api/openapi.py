@@ -1,0 +1,128 @@
+"""The OpenAPI 3.1 document, made from the route table and the models. Pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from api.models import ErrorEnvelope
+from api.route import Media, Route
+
+_REF = "#/components/schemas/{model}"
+_PARAMETER = re.compile(r"{(\w+)}")
+
+
+def openapi_document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
+    """Return the document.
+
+    Args:
+        routes: the whole table.
+        version: of this release.
+    """
+    models = sorted({pair for route in routes for pair in _models(route)}, key=lambda pair: pair[0].__name__)
+    refs, definitions = models_json_schema(models, ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, refs)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Sightline", "version": version, "description": "Face recognition: who is enrolled, who was seen, who is this."},
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}, {}],
+        "paths": paths,
+        "components": {
+            "schemas": definitions.get("$defs", {}),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "Needed where api.token is set."}},
+        },
+    }
+
+
+def _models(route: Route) -> Iterable[tuple[type[BaseModel], JsonSchemaMode]]:
+    yield ErrorEnvelope, "serialization"
+    yield from ((model, "serialization") for model in route.answers.values() if not isinstance(model, Media))
+    if route.body:
+        yield route.body, "validation"
+
+
+def _operation(route: Route, refs: Any) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+        for name in _PARAMETER.findall(route.path)
+    ]
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "tags": [route.tag],
+        "parameters": parameters + (_query_parameters(route.query) if route.query else []),
+        "responses": _responses(route, refs),
+    }
+    if route.description:
+        operation["description"] = route.description
+    if route.public:
+        operation["security"] = []
+    if route.body:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[(route.body, "validation")]}}}
+    if route.form:
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _form_schema(route.form)}}}
+    return operation
+
+
+def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    schema = model.model_json_schema()
+    required = schema.get("required", [])
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": _inlined(one), "description": one.get("description", "")}
+        for name, one in schema["properties"].items()
+    ]
+
+
+def _form_schema(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    properties = {name: _binary(one) for name, one in schema["properties"].items()}
+    return {"type": "object", "properties": properties, "required": schema.get("required", [])}
+
+
+def _binary(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a file field's schema as OpenAPI 3.1 wants it: no type, a content media type."""
+    if schema.get("format") == "binary":
+        return {"contentMediaType": "application/octet-stream", "description": schema.get("description", "")}
+    if schema.get("type") == "array":
+        return schema | {"items": _binary(schema["items"])}
+    return _inlined(schema)
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key not in ("title", "description")}
+
+
+def _responses(route: Route, refs: Any) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, model in route.answers.items():
+        if isinstance(model, Media):
+            responses[str(status)] = {"description": model.text, "content": {model.content_type: {}}}
+        else:
+            schema = refs[(model, "serialization")]
+            responses[str(status)] = {
+                "description": (model.__doc__ or "").splitlines()[0],
+                "content": {"application/json": {"schema": schema}},
+            }
+    envelope = {"application/json": {"schema": refs[(ErrorEnvelope, "serialization")]}}
+    for status in sorted({*route.errors, *_common_errors(route)} - set(route.answers)):
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": envelope}
+    return responses
+
+
+def _common_errors(route: Route) -> Iterable[int]:
+    """Return the errors that follow from what a route reads."""
+    yield from (403, 500, 503)
+    if not route.public:
+        yield 401
+    if route.query or route.body or route.form:
+        yield 400
+    if route.body or route.form:
+        yield from (413, 415)
+    if "{" in route.path:
+        yield 404

@@ -1,0 +1,155 @@
+"""Reading requests: query, JSON and multipart, each with limits, each refused in one clear line when it does not fit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+from pydantic import BaseModel, ValidationError
+
+from api.errors import InvalidRequestError, MediaTypeError, TooLargeError
+from core.errors import UsageError
+
+MAX_JSON_BYTES = 256 << 10
+MAX_FIELD_BYTES = 16 << 10  # of a form field that is no file
+MAX_PARTS = 64  # of one multipart request
+MAX_NAME = 200  # characters of a file name that are kept
+READ_BYTES = 64 << 10
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file of a multipart request."""
+
+    name: str
+    """As the client gave it, without folders and control characters: for reports only, never a path."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A multipart request: files of one field, and text fields."""
+
+    files: list[Upload]
+    fields: dict[str, str]
+
+
+def read_query(request: web.Request, model: type[M]) -> M:
+    """Read the query string.
+
+    Raises:
+        InvalidRequestError: naming each parameter that does not fit.
+    """
+    values: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in values:
+            raise InvalidRequestError(f"query: {name[:80]} is given twice", [{"field": name[:80], "problem": "given twice"}])
+        values[name] = value
+    return check(model, values, where="query")
+
+
+async def read_json(request: web.Request, model: type[M]) -> M:
+    """Read a JSON body.
+
+    Raises:
+        MediaTypeError, TooLargeError, InvalidRequestError: as their names say.
+    """
+    if request.content_type != "application/json":
+        raise MediaTypeError(f"expected Content-Type application/json, got {request.content_type[:80]}")
+    data = bytearray()
+    async for chunk in request.content.iter_chunked(READ_BYTES):
+        data += chunk
+        if len(data) > MAX_JSON_BYTES:
+            raise TooLargeError(f"the JSON body is larger than {MAX_JSON_BYTES} bytes")
+    try:
+        return model.model_validate_json(bytes(data))
+    except ValidationError as err:
+        raise _invalid(err, "body") from err
+
+
+async def read_form(request: web.Request, *, file_field: str, max_bytes: int) -> Form:
+    """Read a multipart body into memory, up to ``max_bytes`` in all.
+
+    Raises:
+        MediaTypeError: it is no multipart/form-data.
+        TooLargeError: more bytes or parts than allowed; the rest is not read.
+        UsageError: it can't be read as multipart, or no file came.
+    """
+    if request.content_type != "multipart/form-data":
+        raise MediaTypeError(f"expected Content-Type multipart/form-data with a file in '{file_field}', got {request.content_type[:80]}")
+    if (request.content_length or 0) > max_bytes:
+        raise TooLargeError(f"the upload has {request.content_length} bytes, at most {max_bytes} are taken (api.max_upload_bytes)")
+    try:
+        form = await _read_parts(request, file_field, max_bytes)
+    except (
+        ValueError,
+        AssertionError,
+        RuntimeError,
+        LookupError,
+        EOFError,
+        HttpProcessingError,
+    ) as err:  # what aiohttp raises on damaged parts
+        raise UsageError(f"the multipart body can't be read: {str(err).splitlines()[0][:200] if str(err) else type(err).__name__}") from err
+    if not form.files:
+        raise UsageError(f"no file: send it as a form field named '{file_field}'")
+    return form
+
+
+async def _read_parts(request: web.Request, file_field: str, max_bytes: int) -> Form:
+    form = Form([], {})
+    left = max_bytes
+    reader = await request.multipart()
+    while (part := await reader.next()) is not None:
+        if not isinstance(part, BodyPartReader):
+            raise UsageError("a part of the multipart body is itself multipart; send files one by one")
+        if len(form.files) + len(form.fields) >= MAX_PARTS:
+            raise TooLargeError(f"the multipart body has more than {MAX_PARTS} parts")
+        name = part.name or ""
+        if name == file_field:
+            data = await _read_part(part, left)
+            left -= len(data)
+            form.files.append(Upload(_file_name(part.filename), data))
+        elif name in form.fields:
+            raise UsageError(f"form field '{name[:80]}' is given twice")
+        else:
+            form.fields[name[:80]] = (await _read_part(part, MAX_FIELD_BYTES)).decode()
+    return form
+
+
+async def _read_part(part: BodyPartReader, most: int) -> bytes:
+    data = bytearray()
+    if part.headers.get(hdrs.CONTENT_TRANSFER_ENCODING, "binary").lower() not in ("binary", "8bit", "7bit"):
+        raise UsageError("a part has a Content-Transfer-Encoding; send the bytes as they are")
+    while chunk := await part.read_chunk(READ_BYTES):
+        data += chunk
+        if len(data) > most:
+            raise TooLargeError(f"form field '{(part.name or '')[:80]}' has more than the {most} bytes that are taken")
+    return bytes(data)
+
+
+def _file_name(given: str | None) -> str:
+    base = (given or "photo").replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(char for char in base if char.isprintable())[:MAX_NAME] or "photo"
+
+
+def check(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
+    """Validate values that came as text.
+
+    Raises:
+        InvalidRequestError: naming each field that does not fit.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as err:
+        raise _invalid(err, where) from err
+
+
+def _invalid(err: ValidationError, where: str) -> InvalidRequestError:
+    problems = [
+        {"field": ".".join(map(str, one["loc"]))[:80] or where, "problem": one["msg"][:200]} for one in err.errors(include_url=False)[:20]
+    ]
+    first = problems[0]
+    return InvalidRequestError(f"{where}: {first['field']}: {first['problem']}", problems)
