@@ -11,7 +11,7 @@ import numpy as np
 from cli.demo import backdrop
 from cli.demo.script import DURATION_S, FIGURES, FPS, HEIGHT_PX, LOBBY, WIDTH_PX, CameraScript, Figure, Stop, Visit
 from core.jpeg import decode_jpeg
-from core.types import F32, U8, Image
+from core.types import U8, Image
 
 NOISE_SIGMA = 2.4  # grey levels: a small sensor indoors
 NOISE_MARGIN_PX = 96  # the noise field is larger than the picture, and each frame looks at another part of it
@@ -91,13 +91,13 @@ class Painter:
             return
         left, top, right, bottom = window
         turn = cv2.getRotationMatrix2D((cut_out.figure.face_x_px, cut_out.figure.face_y_px), lean_deg, scale)
-        turn[:, 2] += (stop.x_px - left - cut_out.figure.face_x_px, stop.y_px - top - cut_out.figure.face_y_px)
+        turn[:, 2] += np.array([stop.x_px - left - cut_out.figure.face_x_px, stop.y_px - top - cut_out.figure.face_y_px])
         size = (right - left, bottom - top)
         pixels = cv2.warpAffine(cut_out.pixels, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         alpha = cv2.warpAffine(cut_out.alpha, turn, size, flags=cv2.INTER_LINEAR)
         if walking and _speed_px(visit, stop.t_s) > SHUTTER_SPEED_PX:
             pixels, alpha = cv2.blur(pixels, (3, 1)), cv2.blur(alpha, (3, 1))
-        share: F32 = alpha.astype(np.float32) / 255
+        share = np.asarray(alpha, np.float32) / np.float32(255)
         part = picture[top:bottom, left:right]
         part[:] = cv2.blendLinear(pixels, np.ascontiguousarray(part), share, 1 - share)
 
