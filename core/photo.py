@@ -60,6 +60,11 @@ _FOREIGN: Final = (
     (0, b"\x1a\x45\xdf\xa3", "is a video, not a photo"),
 )
 
+
+class UnsupportedPhotoError(UnreadableMediaError):
+    """The file is whole, perhaps, but no photo in a format that we read."""
+
+
 PIL.Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS  # Pillow's own guard stays on, behind ours, which has the clearer words
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
@@ -107,7 +112,7 @@ def decode_photo(data: bytes, *, name: str, enough_px: int | None = None) -> Ima
         (H, W, 3) uint8 RGB, C-contiguous.
 
     Raises:
-        UnreadableMediaError: in one line: what is wrong, and how to mend it.
+        UnsupportedPhotoError: it is no photo. UnreadableMediaError: it is damaged or too large. In one line: what, and how to mend it.
     """
     name = _one_line(name)
     if not data:
@@ -120,7 +125,7 @@ def decode_photo(data: bytes, *, name: str, enough_px: int | None = None) -> Ima
             orientation = _orientation(picture)
             pixels = _pixels(picture, data, enough_px)
     except PIL.UnidentifiedImageError as err:
-        raise UnreadableMediaError(f"{name}: {_guess(data)}") from err
+        raise _unidentified(data, name) from err
     except PIL.Image.DecompressionBombError as err:
         raise UnreadableMediaError(f"{name}: has more than {MAX_PIXELS // 1_000_000} megapixels; save it smaller") from err
     except _DECODER_ERRORS as err:
@@ -199,13 +204,13 @@ _TURNS: Final[dict[int, Callable[[Image], Image]]] = {
 }
 
 
-def _guess(data: bytes) -> str:
+def _unidentified(data: bytes, name: str) -> UnreadableMediaError:
     for offset, magic, words in _FOREIGN:
         if data.startswith(magic, offset):
-            return words
+            return UnsupportedPhotoError(f"{name}: {words}")
     if data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")):
-        return "damaged at its start; copy it again or export it anew"
-    return f"is not a picture in a known format; use {FORMATS_TEXT}"
+        return UnreadableMediaError(f"{name}: damaged at its start; copy it again or export it anew")
+    return UnsupportedPhotoError(f"{name}: is not a picture in a known format; use {FORMATS_TEXT}")
 
 
 def _one_line(text: str) -> str:

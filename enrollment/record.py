@@ -58,7 +58,7 @@ class Photo:
     """The subject's name."""
     read: Callable[[], bytes]
     """Returns the file's bytes; blocks; raises UnreadableMediaError or NotFoundError."""
-    details: SubjectDetails = SubjectDetails()
+    details: SubjectDetails = field(default_factory=SubjectDetails)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

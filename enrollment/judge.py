@@ -1,0 +1,127 @@
+"""May this photo be enrolled, and by which of its faces? Pure: no models, no clock, no database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from core.types import F32, Candidate, Faces, Quality
+from enrollment.record import Reason
+
+DOMINANCE: Final = 3.0
+"""A face is the photo's subject when it weighs this many times any other. On 61 portraits of the development set the portraits with
+people in the background lie at 3.4 and above, pictures of couples and groups below 1.6."""
+EDGE_WEIGHT: Final = 0.4  # of a face in a corner, against one in the middle
+
+QUALITY_REASONS: Final[dict[str, tuple[Reason, str]]] = {
+    "too_small": ("too_small", "the face is too small; use a photo in which it is at least 80 pixels high"),
+    "blurred": ("blurred", "the face is blurred; use a sharper photo"),
+    "too_dark": ("too_dark", "the face is too dark; use a photo with more light"),
+    "too_bright": ("too_bright", "the face is overexposed; use a photo with less light"),
+    "low_contrast": ("low_contrast", "the face has hardly any contrast; use a clearer photo"),
+    "extreme_pose": ("extreme_pose", "the face is turned away; use a photo that looks towards the camera"),
+    "occluded": ("occluded", "the face is covered; use a photo without mask, hand or dark glasses"),
+    "cut_off": ("cut_off", "the face is cut off by the picture's edge; use a photo that shows all of it"),
+    "low_detector_score": ("low_detector_score", "the face can hardly be seen; use a clearer photo"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What is good enough. The default takes every photo with which recognition still works."""
+
+    min_face_px: float = 32.0
+    """Height of the face's box in pixels of the working copy."""
+    min_quality: float = 0.1
+    lookalike_score: float
+    """Cosine from which on a face counts as another subject's."""
+    same_picture_score: float
+    """Cosine from which on a face adds nothing to what its subject has."""
+    allow_lookalike: bool = False
+    """Enrol although the face looks like another subject (twins)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why not."""
+
+    reason: Reason
+    detail: str
+
+
+def choose_face(faces: Faces, *, width_px: int, height_px: int) -> int | Rejection:
+    """Return the index of the photo's subject: the only face, or the one that outweighs all others by DOMINANCE.
+
+    A face weighs its visible area times its detector score times how near it is to the middle.
+    """
+    if not len(faces):
+        return Rejection(reason="no_face", detail="no face was found; use a photo that shows one, from the front and upright")
+    weights = _weights(faces, width_px, height_px)
+    best = int(np.argmax(weights))
+    others = np.delete(weights, best)
+    if len(others) and weights[best] < DOMINANCE * others.max():
+        rivals = 1 + int(np.count_nonzero(others * DOMINANCE > weights[best]))
+        return Rejection(reason="several_faces", detail=f"{rivals} faces of like size; crop the photo to the one person")
+    return best
+
+
+def _weights(faces: Faces, width_px: int, height_px: int) -> F32:
+    size = np.array([width_px, height_px], np.float32)
+    low, high = np.clip(faces.boxes[:, :2], 0, size), np.clip(faces.boxes[:, 2:], 0, size)
+    area = np.prod(np.maximum(high - low, 0), axis=1)
+    off_centre = np.linalg.norm(((low + high) / 2 - size / 2) / (size / 2), axis=1) / np.sqrt(2)  # 0 in the middle .. 1 in a corner
+    return np.asarray(area * faces.scores * (1 - (1 - EDGE_WEIGHT) * np.clip(off_centre, 0, 1)), np.float32)
+
+
+def judge_quality(quality: Quality, face_height_px: float, policy: Policy) -> Rejection | None:
+    """Return why a face is too poor, or None. ``face_height_px`` counts pixels of the working copy, which the models see."""
+    if face_height_px < policy.min_face_px:
+        needed = f"at least {policy.min_face_px:.0f} are needed"
+        words = f"the face is {face_height_px:.0f} pixels high, {needed}; crop nearer to it, or use a larger photo"
+        return Rejection(reason="too_small", detail=words)
+    if quality.value >= policy.min_quality:
+        return None
+    reason, words = QUALITY_REASONS[quality.reasons[0] if quality.reasons else "low_detector_score"]
+    return Rejection(reason=reason, detail=words)
+
+
+def judge_identity(candidates: Sequence[Candidate], *, subject: str, policy: Policy) -> Rejection | None:
+    """Return why a face belongs to somebody else or is there already, or None.
+
+    A face that is nearer to its own subject's references than to anybody else's is never taken for another's.
+
+    Args:
+        candidates: nearest subjects of the collection, best first.
+        subject: the name to enrol under, unique in the collection.
+        policy: the scores from which on faces count as alike.
+    """
+    own = max((c.score for c in candidates if c.subject == subject), default=-1.0)
+    other = max((c for c in candidates if c.subject != subject), key=lambda c: c.score, default=None)
+    if own >= policy.same_picture_score:
+        words = f"{subject} has nearly this picture already ({own:.3f}); a different photo would add more"
+        return Rejection(reason="duplicate_of_same_subject", detail=words)
+    if other is not None and not policy.allow_lookalike and other.score >= policy.lookalike_score and other.score > own:
+        words = f"looks like {other.subject} ({other.score:.3f}, alike from {policy.lookalike_score:.3f}); {_mend(subject, other.subject)}"
+        return Rejection(reason="looks_like_another_subject", detail=words)
+    return None
+
+
+def _mend(subject: str, other: str) -> str:
+    if without_number(subject) == without_number(other):
+        return f"if they are photos of one person, use --numbered, or a folder '{without_number(subject)}'"
+    return "if it is that person, use that name; if they are two, use --allow-lookalike"
+
+
+def without_number(name: str) -> str:
+    """Return a name without a number at its end that a dash, underscore, blank or bracket sets off: alice_1, alice-02, alice (3)."""
+    stem = name.rstrip()
+    if stem.endswith(")"):
+        head, _, tail = stem[:-1].rpartition("(")
+        return head.rstrip(" _-") if head.strip(" _-") and _is_number(tail) else name
+    head = stem.rstrip("0123456789")
+    return head.rstrip(" _-") if head != stem and head[-1:] in ("_", "-", " ") and head.strip(" _-") else name
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
