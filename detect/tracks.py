@@ -21,6 +21,16 @@ class Shot:
     quality: Quality
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fused:
+    """The embedding of a track."""
+
+    vector: F32
+    """(D,) float32, L2 norm 1."""
+    agreement: float
+    """Length of the weighted mean of the unit shots, 0..1: 1 for one shot or equal shots, less the more averaging happened."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Track:
     """A live track. Thread rule: owned by its camera's tracker."""
@@ -81,14 +91,16 @@ class Track:
         """The quality of the best shot, None before the first."""
         return self.shots[0].quality if self.shots else None
 
-    def fused(self) -> F32 | None:
-        """Return the (D,) embedding of the track, L2 norm 1: the mean of its shots weighted by squared quality."""
+    def fused(self) -> Fused | None:
+        """Return the track's embedding, None before the first shot: the mean of its shots weighted by squared quality."""
         if not self.shots:
             return None
         weights = np.array([max(shot.quality.value, 0.05) ** 2 for shot in self.shots], np.float32)
-        mean = weights @ np.stack([shot.vector for shot in self.shots])
-        norm = float(np.linalg.norm(mean))
-        return (mean / np.float32(norm)).astype(np.float32) if norm > 1e-6 else self.shots[0].vector
+        mean = (weights / weights.sum()) @ np.stack([shot.vector for shot in self.shots])
+        agreement = float(np.linalg.norm(mean))
+        if agreement < 1e-3:  # shots that cancel out are no track's; trust the best one
+            return Fused(vector=self.shots[0].vector, agreement=1.0)
+        return Fused(vector=(mean / np.float32(agreement)).astype(np.float32), agreement=agreement)
 
     def likeness(self, vector: F32) -> float | None:
         """Return the highest cosine of a (D,) embedding with the shots of this track, None without a shot.

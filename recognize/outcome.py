@@ -83,7 +83,7 @@ def sighting_of(track: Track, story: TrackStory, origin: Mapping[str, str], *, c
         best_box=story.best_box,
         path=tuple(TrackPoint(*point) for point in track.path),
         times=story.times,
-        embedding=None if fused is None else Array.pack(fused),
+        embedding=None if fused is None else Array.pack(fused.vector),
         shards_missing=story.shards_missing,
     )
     return message, encode_jpeg(story.picture, THUMBNAIL_QUALITY)

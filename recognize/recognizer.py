@@ -128,15 +128,15 @@ class Recognizer:
 
     async def _ask(self, asked: Sequence[tuple[Shown, Track]], times: tuple[float, float]) -> None:
         """Look up tracks in the gallery and decide them."""
-        fused = [(shown, track, vector) for shown, track in asked if (vector := track.fused()) is not None]
+        fused = [(shown, track, found) for shown, track in asked if (found := track.fused()) is not None]
         if not fused:
             return
-        probes = np.stack([vector for _, _, vector in fused])
+        probes = np.stack([found.vector for _, _, found in fused])
         collection = self._policy.settings.collection
         answer = await self._matcher.search(probes, model=self._vision.embedder.model, collection=collection, k=CANDIDATES)
         matched_s = self._clock()
-        threshold = self._policy.threshold("track", answer.references)
-        for row, (shown, track, _) in enumerate(fused):
+        for row, (shown, track, found) in enumerate(fused):
+            threshold = self._policy.track(answer.references, found.agreement)
             decision = self._decide(shown, track, answer, row, threshold)
             stage = StageTimes(
                 captured_s=shown.frame.captured_s,

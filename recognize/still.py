@@ -54,7 +54,7 @@ class StillRecognizer:
         answer = await self._matcher.search(
             embeddings.vectors, model=embeddings.model, collection=collection or settings.collection, k=max(2, k)
         )
-        bound = self._policy.threshold("single", answer.references) if threshold is None else threshold
+        bound = self._policy.single(answer.references) if threshold is None else threshold
         return [
             self._answer(look.faces, i, look.qualities[i], answer.candidates[i], (bound, answer.references, k))
             for i in range(len(look.faces))

@@ -126,9 +126,10 @@ def test_fused_embedding_is_a_unit_vector_near_the_person() -> None:
         track = scene.show(n * 0.1, [(anna, face_at(100))])[0]
     fused = track.fused()
     assert fused is not None
-    assert np.linalg.norm(fused) == pytest.approx(1.0, abs=1e-5)
-    assert fused @ anna.vector() > 0.7
-    assert abs(fused @ ben.vector()) < 0.4
+    assert np.linalg.norm(fused.vector) == pytest.approx(1.0, abs=1e-5)
+    assert fused.vector @ anna.vector() > 0.7
+    assert abs(fused.vector @ ben.vector()) < 0.4
+    assert 0.8 < fused.agreement < 1.0
 
 
 def test_pairwise_iou_of_equal_apart_and_empty_boxes() -> None:
