@@ -1,6 +1,7 @@
 """Where photos come from: a folder per subject, flat files, a CSV, a zip of any of these. Lists first, reads later.
 
-What can't be used is listed as a photo that can't be read, and so reported in its place; nothing stops an import, nothing is dropped silently.
+What can't be used is listed as a photo that can't be read, and so reported in its place: nothing stops an import, nothing is dropped
+silently.
 Only hidden files (a leading dot, __MACOSX, Thumbs.db, desktop.ini) are passed over.
 """
 

@@ -21,11 +21,12 @@ from core.metrics import Metrics
 from core.photo import UnsupportedPhotoError, decode_photo
 from core.ports import Matcher
 from core.settings import Settings
-from core.types import F32, Faces, Image, Quality
+from core.types import F32, Image, Quality
 from detect.detector import Detector
+from detect.photo import detect_photo
 from embed.calibration import Calibration
 from embed.embedder import Embedder
-from enrollment.faces import WORKING_SIDE_PX, cut_face, moved, with_border, working_copy
+from enrollment.faces import WORKING_SIDE_PX, cut_face, working_copy
 from enrollment.judge import Policy, Rejection, choose_face, judge_identity, judge_quality
 from enrollment.record import Known, NewReference, Outcome, Photo, clean_name
 from enrollment.store import GalleryStore
@@ -153,7 +154,7 @@ class Enroller:
 
     def _look(self, images: Sequence[Image]) -> list[_Found | Rejection]:
         """Find and embed the face of each photo. Runs in a worker thread."""
-        all_faces = self._detect(images)
+        all_faces = [detect_photo(self.detector, image) for image in images]
         chosen = [choose_face(f, width_px=i.shape[1], height_px=i.shape[0]) for i, f in zip(images, all_faces, strict=True)]
         seen = [
             (image, faces.take(np.array([index])), index)
@@ -174,15 +175,6 @@ class Enroller:
             for (image, face, index), vector in zip(seen, vectors, strict=True)
         )
         return [choice if isinstance(choice, Rejection) else next(found) for choice in chosen]
-
-    def _detect(self, images: Sequence[Image]) -> list[Faces]:
-        """Find faces; a picture without one is looked at again on a larger ground, in case it is a very tight crop."""
-        all_faces = self.detector.detect(images)
-        bare = [i for i, faces in enumerate(all_faces) if not len(faces)]
-        bordered = [with_border(images[i]) for i in bare]
-        for i, (_, corner), faces in zip(bare, bordered, self.detector.detect([b[0] for b in bordered]) if bare else [], strict=True):
-            all_faces[i] = moved(faces, corner)
-        return all_faces
 
     async def _decide(self, prepared: _Prepared, found: _Found | Rejection, options: EnrollOptions) -> Outcome:
         """Judge a photo against the gallery as it is now, and store it."""

@@ -103,7 +103,7 @@ class GalleryStore:
         return Counts(collections=row["collections"], subjects=row["subjects"], references=row["refs"], generation=row["generation"])
 
     async def subjects(self, collection: str | None = None, *, after: str = "", limit: int = MAX_PAGE) -> list[Subject]:
-        """Return a page of subjects by name: those whose name sorts after ``after``."""
+        """Return a page of subjects by name: those whose name sorts after ``after``. Page through one collection at a time."""
         rows = await self._db.fetch(
             _SUBJECTS + "where ($1::text is null or s.collection = $1) and s.name > $2 order by s.name, s.collection limit $3",
             collection,
