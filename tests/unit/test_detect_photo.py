@@ -1,0 +1,89 @@
+"""Second looks at photos: thumbnails, tight crops, small faces in large photos."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from core.types import Faces, Image
+from detect.photo import TILE_OVERLAP_PX, TILE_PX, detect_photo, tile_starts
+from tests.builders.models import landmarks_of
+
+
+class SquareDetector:
+    """Finds the white square of a picture as a face, when ``sees(image height, width, square height)`` allows; remembers the sizes it saw."""
+
+    name = "squares"
+
+    def __init__(self, sees: Callable[[int, int, int], bool]) -> None:
+        self.sees = sees
+        self.sizes: list[tuple[int, int]] = []
+
+    def detect(self, images: Sequence[Image]) -> list[Faces]:
+        return [self._one(image) for image in images]
+
+    def _one(self, image: Image) -> Faces:
+        self.sizes.append(image.shape[:2])
+        rows, columns = np.nonzero(image[..., 0] > 200)
+        if not len(rows):
+            return Faces.none()
+        box = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
+        if not self.sees(*image.shape[:2], int(box[3] - box[1])):
+            return Faces.none()
+        return Faces(
+            boxes=np.array([box], np.float32), landmarks=landmarks_of(box)[None].astype(np.float32), scores=np.array([0.9], np.float32)
+        )
+
+
+def with_square(height: int, width: int, box: tuple[int, int, int, int]) -> Image:
+    image = np.zeros((height, width, 3), np.uint8)
+    image[box[1] : box[3], box[0] : box[2]] = 255
+    return image
+
+
+def test_a_plain_photo_is_looked_at_once():
+    detector = SquareDetector(lambda h, w, face: True)
+    faces = detect_photo(detector, with_square(480, 640, (100, 100, 200, 220)))
+    np.testing.assert_allclose(faces.boxes, [[100, 100, 200, 220]])
+    assert detector.sizes == [(480, 640)]
+
+
+def test_a_thumbnail_is_enlarged_and_framed_and_its_faces_come_back_in_its_pixels():
+    detector = SquareDetector(lambda h, w, face: True)
+    faces = detect_photo(detector, with_square(28, 23, (3, 4, 20, 26)))
+    assert detector.sizes == [(240, 211)]
+    np.testing.assert_allclose(faces.boxes, [[3, 4, 20, 26]], atol=0.3)
+
+
+def test_a_tight_crop_gets_a_frame():
+    detector = SquareDetector(lambda h, w, face: face < 0.8 * h)
+    faces = detect_photo(detector, with_square(400, 300, (0, 0, 300, 400)))
+    assert detector.sizes == [(400, 300), (600, 500)]
+    np.testing.assert_allclose(faces.boxes, [[0, 0, 300, 400]])
+
+
+def test_a_small_face_in_a_large_photo_is_found_in_tiles_and_refined_in_a_cut_out():
+    detector = SquareDetector(lambda h, w, face: face * min(1, 640 / max(h, w)) >= 16)
+    box = (2500, 1900, 2548, 1950)
+    faces = detect_photo(detector, with_square(3000, 4000, box))
+    np.testing.assert_allclose(faces.boxes, [box])
+    np.testing.assert_allclose(faces.landmarks[0], landmarks_of(box), rtol=1e-5)
+    assert detector.sizes[-1] == (200, 200)
+    assert set(detector.sizes[2:-1]) == {(1920, 1920)}
+
+
+def test_nothing_there_is_nothing_found():
+    assert len(detect_photo(SquareDetector(lambda h, w, face: True), np.zeros((3000, 2000, 3), np.uint8))) == 0
+
+
+def test_a_face_that_the_closer_look_misses_stays():
+    detector = SquareDetector(lambda h, w, face: w == 1920)
+    faces = detect_photo(detector, with_square(1080, 1920, (100, 100, 140, 150)))
+    np.testing.assert_allclose(faces.boxes, [[100, 100, 140, 150]])
+
+
+def test_tiles_cover_a_side_and_overlap():
+    for length in (1, TILE_PX, TILE_PX + 1, 3000, 4000, 12_000):
+        starts = tile_starts(length)
+        assert starts[0] == 0
+        assert starts[-1] + TILE_PX >= length
+        assert all(b - a <= TILE_PX - TILE_OVERLAP_PX for a, b in zip(starts, starts[1:], strict=False))
