@@ -1,6 +1,7 @@
 """Second looks at photos: thumbnails, tight crops, small faces in large photos."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from tests.builders.models import landmarks_of
 
 
 class SquareDetector:
-    """Finds the white square of a picture as a face, when ``sees(image height, width, square height)`` allows; remembers the sizes it saw."""
+    """Finds the white square of a picture as a face when ``sees(image height, width, square height)``; remembers the sizes it saw."""
 
     name = "squares"
 
@@ -86,4 +87,4 @@ def test_tiles_cover_a_side_and_overlap():
         starts = tile_starts(length)
         assert starts[0] == 0
         assert starts[-1] + TILE_PX >= length
-        assert all(b - a <= TILE_PX - TILE_OVERLAP_PX for a, b in zip(starts, starts[1:], strict=False))
+        assert all(b - a <= TILE_PX - TILE_OVERLAP_PX for a, b in pairwise(starts))

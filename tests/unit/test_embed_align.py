@@ -1,5 +1,7 @@
 """Alignment: the similarity is the least-squares one, and chips show what they should."""
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 
@@ -44,10 +46,13 @@ def test_landmarks_on_one_point_give_a_chip_and_no_error():
     assert chips.shape == (1, 112, 112, 3)
 
 
+@lru_cache
 def ramp(height: int, width: int) -> np.ndarray:
     """A picture whose red says x and whose green says y, 0..255 over each side."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x * 255 / (width - 1), y * 255 / (height - 1), np.zeros((height, width))], axis=2).round().astype(np.uint8)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = (np.arange(width) * 255 / (width - 1)).round()
+    image[..., 1] = (np.arange(height) * 255 / (height - 1)).round()[:, None]
+    return image
 
 
 @pytest.mark.parametrize("scale", [0.7, 1.0, 1.9, 2.1, 4.0, 7.9, 16.5])
@@ -60,13 +65,15 @@ def test_chips_show_the_right_pixels_however_much_they_shrink(scale: float, degr
     y, x = np.mgrid[:112, :112]
     source = turned(np.stack([x, y], axis=2).reshape(-1, 2) - 56, degrees, scale, (1600, 1500)).reshape(112, 112, 2)
     want = source * [255 / 3199, 255 / 2999]
-    assert np.abs(chip[..., :2] - want).max() < 1.1
+    error = np.abs(chip[..., :2] - want)  # each halving rounds
+    assert error.mean() < 0.5
+    assert error.max() < 1.6
 
 
 def test_a_face_across_the_picture_edge_is_black_outside():
     points = TEMPLATES["arcface112"][1]
     for scale in (1.0, 3.0):
-        marks = turned(points, 0, scale, (-56 * scale, 0))
+        marks = turned(points, 0, scale, (-56 * scale, 30))
         chip = cut_chips(np.full((400, 400, 3), 200, np.uint8), marks[None], "arcface112")[0]
         assert chip[:, :53].max() == 0
         assert (chip[:, 60:] == 200).all()
