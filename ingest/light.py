@@ -1,0 +1,86 @@
+"""Changes of light and of the whole picture, told apart from things that move. Pure: no I/O, no clock.
+
+Works on block means (see ``ingest.motion``): a few thousand numbers a frame.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from core.types import F32, U8
+
+GLOBAL_LEVELS = 10.0  # luma levels by which a block must differ between two frames to count as changed
+GLOBAL_SHARE = 0.6  # of all blocks changed: the whole picture
+GLOBAL_RISE = 3.0  # times the camera's usual change: a flickering lamp is not a light switch each frame
+USUAL_TAU_S = 2.0
+FLAT_LEVELS = 2.0  # spread of a black or covered picture: no structure to compare
+CUT_CORRELATION = 0.5  # below: another picture (measured: 0.0 to 0.3 between scenes, above 0.95 across a light switch)
+LIGHT_CORRELATION = 0.85
+LIGHT_RESIDUAL = 0.35  # share of the change that a gain and an offset may leave unexplained
+SLOPE_LIMITS = (0.2, 5.0)  # a flat picture has no slope; a lamp changes it by less than this
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalChange:
+    """What happened to the whole picture between two frames; neither means: nothing, or only things that move."""
+
+    light: tuple[float, float] | None
+    """Brightness changed everywhere at once and the structure stayed: gain and offset from the frame before."""
+    scene_cut: bool
+    """Another picture altogether."""
+
+
+NO_CHANGE = GlobalChange(None, False)
+
+
+class GlobalWatch:
+    """Compares each frame's block means with the frame before. Thread rule: one thread."""
+
+    def __init__(self, blocks: U8) -> None:
+        self._blocks = blocks
+        self._usual = 0.0
+
+    def compare(self, blocks: U8, dt_s: float) -> GlobalChange:
+        """Take the next frame's (rows, columns) uint8 block means, dt_s after the last ones."""
+        before, self._blocks = self._blocks, blocks
+        change = cv2.absdiff(blocks, before)
+        middle = float(cv2.mean(change)[0])
+        usual = self._usual
+        self._usual += (middle - usual) * (1.0 - math.exp(-dt_s / USUAL_TAU_S))
+        if middle < GLOBAL_SHARE * GLOBAL_LEVELS or middle < GLOBAL_RISE * usual:
+            return NO_CHANGE
+        if np.count_nonzero(change > GLOBAL_LEVELS) < GLOBAL_SHARE * change.size:
+            return NO_CHANGE
+        return _judge(before.astype(np.float32).ravel(), blocks.astype(np.float32).ravel(), float(np.mean(change)))
+
+
+def _judge(before: F32, after: F32, change: float) -> GlobalChange:
+    gain, offset = fit_light(before, after)
+    if min(float(before.std()), float(after.std())) < FLAT_LEVELS:
+        return GlobalChange(None, True)
+    correlation = float(np.corrcoef(before, after)[0, 1])
+    left = float(np.abs(after - np.clip(gain * before + offset, 0.0, 255.0)).mean())
+    if correlation > LIGHT_CORRELATION and left < LIGHT_RESIDUAL * change:
+        return GlobalChange((gain, offset), False)
+    return GlobalChange(None, True) if correlation < CUT_CORRELATION else NO_CHANGE
+
+
+def fit_light(before: F32, after: F32) -> tuple[float, float]:
+    """Fit ``after = gain * before + offset`` to two (N,) arrays of block means.
+
+    Fitted twice, the second time over the half that fits best, so that whatever moved falls out.
+    """
+    gain, offset = _line(before, after)
+    error = np.abs(after - (gain * before + offset))
+    best = error <= np.median(error)
+    return _line(before[best], after[best])
+
+
+def _line(x: F32, y: F32) -> tuple[float, float]:
+    mean_x, mean_y = float(x.mean()), float(y.mean())
+    spread = float(((x - mean_x) ** 2).mean())
+    slope = float(((x - mean_x) * (y - mean_y)).mean()) / spread if spread > FLAT_LEVELS**2 else 1.0
+    slope = min(max(slope, SLOPE_LIMITS[0]), SLOPE_LIMITS[1])
+    return slope, mean_y - slope * mean_x
