@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +88,8 @@ class ModelStore:
             if source is None:
                 known = sorted([*(m.name for m in self._registry.models.values() if m.url), *self._registry.packs])
                 raise ModelError(f"{name}: unknown; pull one of {', '.join(known)}, or give your own with --from FILE_OR_URL")
-            if not NAME_PATTERN.fullmatch(name) or name in self._registry.sets:
+            own = self._registry.sets.get(name)
+            if not NAME_PATTERN.fullmatch(name) or (own is not None and own.detector != f"{name}_detector"):
                 raise ModelError(f"{name!r}: no name for a new model; use a new one of a-z, 0-9, _ and - (at most 41)")
         if model is not None and model.url is None and source is None:
             raise ModelError(f"model {name}: has no address to pull from; run `sightline models build --set cc0`, or give --from FILE")
@@ -153,6 +155,7 @@ class ModelStore:
         if found is None:
             raise ModelError(f"{path.name}: neither an SCRFD detector nor a 512-d ArcFace embedder; Sightline can't run it")
         spec = spec_of(wanted.name, file_sha256(path), found, self._terms(wanted, path.name))
+        self._check_free((spec,))
         self._put(path, spec.file)
         self._register((spec,), None)
         return Pulled(models=(spec,), set_name=None, ignored=())
@@ -177,9 +180,11 @@ class ModelStore:
         for kind, (member, tensor) in sorted(found.items(), reverse=True):  # the detector, then the embedder
             name = f"{wanted.name}_{'detector' if kind == 'scrfd' else 'embedder'}"
             specs.append(spec_of(name, file_sha256(member), (kind, tensor), self._terms(wanted, member.name)))
-            self._put(member, specs[-1].file)
+        self._check_free(specs)
+        for spec, (_, (member, _)) in zip(specs, sorted(found.items(), reverse=True), strict=True):
+            self._put(member, spec.file)
         note = "From a pack; not calibrated here: run `sightline evaluate` before you trust a threshold."
-        self._register(tuple(specs), ModelSet(name=wanted.name, detector=specs[0].name, embedder=specs[1].name, note=note))
+        self._register(specs, ModelSet(name=wanted.name, detector=specs[0].name, embedder=specs[1].name, note=note))
         return Pulled(models=tuple(specs), set_name=wanted.name, ignored=tuple(ignored))
 
     def _terms(self, wanted: Wanted, file_name: str) -> dict[str, str | bool]:
@@ -194,14 +199,21 @@ class ModelStore:
             "training_data": pack.training_data,
         }
 
-    def _register(self, specs: tuple[ModelSpec, ...], made: ModelSet | None) -> None:
-        """Add entries to the user's registry, which keeps what else is in it; entries already there in the same form are left alone."""
+    def _check_free(self, specs: Sequence[ModelSpec]) -> None:
+        """Refuse to replace a model of the same name and other content, before any file is touched."""
+        known = self._registry.models
+        taken = [spec.name for spec in specs if spec.name in known and known[spec.name].sha256 != spec.sha256]
+        if taken:
+            where = self._folder / USER_REGISTRY
+            raise ModelError(
+                f"{where}: {', '.join(taken)} is there already, with other content; take another name, or remove that entry first"
+            )
+
+    def _register(self, specs: Sequence[ModelSpec], made: ModelSet | None) -> None:
+        """Add entries to the user's registry, which keeps what else is in it; entries that are there (calibrated since) are left alone."""
         path = self._folder / USER_REGISTRY
         before = path.read_text("utf-8") if path.exists() else "# Models of this machine; see docs/models.md. Entries may be edited.\n"
-        new = [spec for spec in specs if self._registry.models.get(spec.name) != spec]
-        taken = [spec.name for spec in new if spec.name in self._registry.models]
-        if taken:
-            raise ModelError(f"{path}: {', '.join(taken)} is there already, with other content; remove that entry first")
+        new = [spec for spec in specs if spec.name not in self._registry.models]
         new_set = made if made is not None and made.name not in self._registry.sets else None
         if not new and new_set is None:
             return
