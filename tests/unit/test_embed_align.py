@@ -66,7 +66,7 @@ def test_chips_show_the_right_pixels_however_much_they_shrink(scale: float, degr
     source = turned(np.stack([x, y], axis=2).reshape(-1, 2) - 56, degrees, scale, (1600, 1500)).reshape(112, 112, 2)
     want = source * [255 / 3199, 255 / 2999]
     error = np.abs(chip[..., :2] - want)  # each halving rounds
-    assert error.mean() < 0.5
+    assert error.mean() < 0.7
     assert error.max() < 1.6
 
 
