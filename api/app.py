@@ -13,12 +13,13 @@ from api.middleware import TABLE, add_headers, around
 from api.openapi import openapi_document
 from api.route import Route
 from api.security import check_api_settings
-from api.services import SERVICES, WORK, ApiServices
+from api.services import ENROLLING, SERVICES, WORK, ApiServices
 from api.table import ROUTES
-from api.work import BoundedWork
+from api.work import BoundedWork, Turns
 from core.errors import UnavailableError
 
 WAITING_PHOTOS = 16  # at 30 to 100 ms a photo the last one waits about a second
+WAITING_IMPORTS = 8  # uploads that hold their photos in memory
 SHUTDOWN_S = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ def build_app(services: ApiServices) -> web.Application:
     app = web.Application(middlewares=[around], client_max_size=services.settings.api.max_upload_bytes)
     app[SERVICES] = services
     app[WORK] = BoundedWork(services.executor, most=WAITING_PHOTOS)
+    app[ENROLLING] = Turns(most=WAITING_IMPORTS)
     table: Mapping[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES}
     app[TABLE] = table
     app[DOCUMENT] = msgspec.json.encode(openapi_document(ROUTES, version=_release()))

@@ -37,27 +37,30 @@ class Subscription:
         self._pending = deque(backlog)
         self._room = len(backlog) + CLIENT_EVENTS
         self._changed = asyncio.Event()
-        self.lost = False
-        """The client fell behind, or the server stops: no further event comes."""
+        self.ended = False
+        """No further event comes: the server stops, or the client fell behind."""
+        self.behind = False
+        """The client fell too far behind."""
 
     async def next(self, timeout_s: float) -> Event | None:
-        """Return the next event, or None when none came in time or the subscription is lost."""
-        if not self._pending and not self.lost:
+        """Return the next event, or None when none came in time or the subscription has ended."""
+        if not self._pending and not self.ended:
             self._changed.clear()
             try:
                 async with asyncio.timeout(timeout_s):
                     await self._changed.wait()
             except TimeoutError:
                 return None
-        return self._pending.popleft() if self._pending and not self.lost else None
+        return self._pending.popleft() if self._pending and not self.ended else None
 
     def id_of(self, event: Event) -> str:
         """Return the id from which a client resumes."""
         return f"{self._session}-{event.number}"
 
     def offer(self, event: Event) -> None:
-        """Add an event; a full queue loses the client instead."""
+        """Add an event; a full queue ends the subscription instead."""
         if len(self._pending) >= self._room:
+            self.behind = True
             self.end()
         else:
             self._pending.append(event)
@@ -66,7 +69,7 @@ class Subscription:
     def end(self) -> None:
         """Send nothing more."""
         self._pending.clear()
-        self.lost = True
+        self.ended = True
         self._changed.set()
 
 

@@ -78,6 +78,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     if isinstance(response, web.Response) and response.status == 500 and response.content_type != "application/json":
         ours = error_response(500, "error", "the server failed; its log has more under the request id", request_id=request_id)
         response.body, response.content_type = ours.body, ours.content_type
+        response.headers["Content-Length"] = str(len(ours.text or ""))  # aiohttp has counted its own text before this hook
     response.headers[ID_HEADER] = request_id
+    response.headers["Server"] = "sightline"  # not which versions of what
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)

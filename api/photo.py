@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.photo import decode_photo
-from core.types import Embeddings, Faces, Quality
+from core.types import Embeddings, Faces, Image, Quality
 from detect.detector import Detector
 from embed.embedder import Embedder
 from embed.quality import assess
+from enrollment.faces import moved, with_border, working_copy
 
 MAX_FACES = 64  # of one photo, best detected first: a probe batch
 
@@ -43,9 +44,29 @@ class PhotoReader:
             UnreadableMediaError: it is no picture that we read. ModelError: a model does not run.
         """
         image = decode_photo(data, name=name)
-        (found,) = self._detector.detect([image])
-        faces = found.take(np.arange(min(len(found), MAX_FACES)))
-        embeddings = self._embedder.embed(self._embedder.chips(image, faces.landmarks))
+        working = working_copy(image)
+        found = self._detect(working)
+        near = found.take(np.arange(min(len(found), MAX_FACES)))
+        embeddings = self._embedder.embed(self._embedder.chips(working, near.landmarks))
         return PhotoFaces(
-            width_px=image.shape[1], height_px=image.shape[0], faces=faces, qualities=assess(image, faces), embeddings=embeddings
+            width_px=image.shape[1],
+            height_px=image.shape[0],
+            faces=_enlarged(near, max(image.shape) / max(working.shape)),
+            qualities=assess(working, near),
+            embeddings=embeddings,
         )
+
+    def _detect(self, image: Image) -> Faces:
+        """Find faces; a picture without one is looked at again on a larger ground, in case it is a very tight crop."""
+        (found,) = self._detector.detect([image])
+        if len(found):
+            return found
+        bordered, corner = with_border(image)
+        (found,) = self._detector.detect([bordered])
+        return moved(found, corner)
+
+
+def _enlarged(faces: Faces, factor: float) -> Faces:
+    """Return faces of a shrunk picture in pixels of the whole one (pixel centres at integers)."""
+    half, times = np.float32(0.5), np.float32(factor)
+    return Faces(boxes=(faces.boxes + half) * times - half, landmarks=(faces.landmarks + half) * times - half, scores=faces.scores)

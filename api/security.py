@@ -25,7 +25,6 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
-    "Server": "sightline",
 }
 
 
@@ -35,7 +34,7 @@ def check_api_settings(settings: ApiSettings) -> None:
     Raises:
         SettingsError: bound beyond this machine without a token, or with one that can be guessed.
     """
-    token = settings.token.get_secret_value() if settings.token else None
+    token = None if settings.token is None else settings.token.get_secret_value()
     if token is not None and (len(token) < MIN_TOKEN or not token.isascii()):
         raise SettingsError(f"api.token: needs at least {MIN_TOKEN} ASCII characters; 'openssl rand -hex 24' makes one")
     if token is None and not is_loopback(settings.host):

@@ -1,6 +1,7 @@
 """What the API needs of the platform, handed in by whoever composes the process."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,11 +11,13 @@ from aiohttp import web
 from api.events import EventHub
 from api.models import CameraView, ReadyCheck
 from api.photo import PhotoFaces
-from api.work import BoundedWork
+from api.work import BoundedWork, Turns
+from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.ports import Matcher
 from core.settings import Settings
 from enrollment.record import Outcome, Photo
+from enrollment.service import EnrollOptions
 from enrollment.store import GalleryStore
 from recognize.threshold import ThresholdPolicy
 from sightings.store import SightingStore
@@ -29,10 +32,10 @@ class ReadsPhotos(Protocol):
 
 
 class Enrolls(Protocol):
-    """Puts a photo into the gallery (see enrollment.service.Enroller)."""
+    """Puts photos into the gallery (see enrollment.service.Enroller)."""
 
-    async def enroll(self, photo: Photo, *, collection: str) -> Outcome:
-        """Enrol or reject one photo; a change is visible to the matchers when it returns."""
+    async def enroll_all(self, photos: Iterable[Photo], report: Callable[[Outcome], None], options: EnrollOptions) -> None:
+        """Enrol or reject photos in their order; what is reported as enrolled is visible to the matcher. One call at a time."""
         ...
 
 
@@ -47,6 +50,8 @@ class ApiServices:
     gallery: GalleryStore
     enroller: Enrolls
     matcher: Matcher
+    await_visible: Callable[[int], Awaitable[None]]
+    """Returns when the matcher has the given generation of the gallery; UnavailableError when it does not come to it."""
     policy: ThresholdPolicy
     photos: ReadsPhotos
     executor: Executor
@@ -57,8 +62,10 @@ class ApiServices:
     """How the cameras are."""
 
 
+VISIBLE_S = 5.0  # then 202: the change is stored, and will be visible when the matcher is back
 SERVICES = web.AppKey("services", ApiServices)
 WORK = web.AppKey("work", BoundedWork)
+ENROLLING = web.AppKey("enrolling", Turns)
 
 
 def services(request: web.Request) -> ApiServices:
@@ -69,3 +76,13 @@ def services(request: web.Request) -> ApiServices:
 def work(request: web.Request) -> BoundedWork:
     """Return the bounded executor behind a request."""
     return request.app[WORK]
+
+
+async def visible(request: web.Request, generation: int) -> bool:
+    """Wait a moment until the matcher has a generation of the gallery, and tell whether it has."""
+    try:
+        async with asyncio.timeout(VISIBLE_S):
+            await services(request).await_visible(generation)
+    except (TimeoutError, UnavailableError):
+        return False
+    return True

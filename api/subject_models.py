@@ -153,3 +153,12 @@ class ReferenceErased(Answer):
 
     reference_id: str
     generation: int = Field(description="The gallery with this change in it.")
+
+
+class GalleryView(Answer):
+    """How much is enrolled."""
+
+    subjects: int
+    references: int
+    generation: int = Field(description="Grows by one with each change of a reference.")
+    visible: bool = Field(description="The matcher has every change up to this generation.")

@@ -4,9 +4,6 @@ from api import models, subject_models
 from api.handlers import health, live, pages, search, sightings, subjects
 from api.route import UPLOAD_S, Media, Route
 
-_HTML = Media("text/html", "A page.")
-_SCRIPT = Media("text/javascript", "A script.")
-
 ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
@@ -68,7 +65,7 @@ ROUTES: tuple[Route, ...] = (
         tag="subjects",
         summary="Rename a subject, or change what is recorded of it",
         body=subject_models.SubjectPatch,
-        answers={200: subject_models.SubjectView},
+        answers={200: subject_models.SubjectView, 202: subject_models.SubjectView},
         errors=(409,),
     ),
     Route(
@@ -77,8 +74,11 @@ ROUTES: tuple[Route, ...] = (
         handler=subjects.erase_subject,
         tag="subjects",
         summary="Erase a subject",
-        description="Erases references, pictures and embeddings, and the name in all sightings, those that are still on their way too.",
-        answers={200: subject_models.ReceiptView},
+        description=(
+            "Erases references, pictures and embeddings, and the name in all sightings, those that are still on their way too. "
+            "202: erased, but the matcher does not answer; GET /v1/gallery tells when it has the change."
+        ),
+        answers={200: subject_models.ReceiptView, 202: subject_models.ReceiptView},
     ),
     Route(
         method="GET",
@@ -105,7 +105,16 @@ ROUTES: tuple[Route, ...] = (
         handler=subjects.delete_reference,
         tag="subjects",
         summary="Delete one enrolled face",
-        answers={200: subject_models.ReferenceErased},
+        answers={200: subject_models.ReferenceErased, 202: subject_models.ReferenceErased},
+    ),
+    Route(
+        method="GET",
+        path="/v1/gallery",
+        handler=subjects.get_gallery,
+        tag="subjects",
+        summary="How much is enrolled, and whether the matcher has it all",
+        description="What to poll after a 202.",
+        answers={200: subject_models.GalleryView},
     ),
     Route(
         method="POST",
@@ -176,59 +185,17 @@ ROUTES: tuple[Route, ...] = (
         limit_s=None,
         answers={200: Media("text/event-stream", "Events until the client leaves.")},
     ),
-    Route(
-        method="GET",
-        path="/openapi.json",
-        handler=pages.get_openapi,
-        tag="pages",
-        public=True,
-        summary="This document",
-        answers={200: Media("application/json", "OpenAPI 3.1.")},
-    ),
-    Route(method="GET", path="/", handler=pages.get_console, tag="pages", public=True, summary="The live page", answers={200: _HTML}),
-    Route(
-        method="GET",
-        path="/docs",
-        handler=pages.get_docs,
-        tag="pages",
-        public=True,
-        summary="This document for people",
-        answers={200: _HTML},
-    ),
-    Route(
-        method="GET",
-        path="/console/console.js",
-        handler=pages.get_console_script,
-        tag="pages",
-        public=True,
-        summary="Script",
-        answers={200: _SCRIPT},
-    ),
-    Route(
-        method="GET",
-        path="/console/client.js",
-        handler=pages.get_client_script,
-        tag="pages",
-        public=True,
-        summary="Script",
-        answers={200: _SCRIPT},
-    ),
-    Route(
-        method="GET",
-        path="/console/docs.js",
-        handler=pages.get_docs_script,
-        tag="pages",
-        public=True,
-        summary="Script",
-        answers={200: _SCRIPT},
-    ),
-    Route(
-        method="GET",
-        path="/console/console.css",
-        handler=pages.get_style,
-        tag="pages",
-        public=True,
-        summary="Style",
-        answers={200: Media("text/css", "A style sheet.")},
+    *(
+        Route(method="GET", path=path, handler=handler, tag="pages", public=True, summary=summary, answers={200: Media(kind, summary)})
+        for path, handler, summary, kind in (
+            ("/", pages.get_console, "The live page", "text/html"),
+            ("/docs", pages.get_docs, "This document for people", "text/html"),
+            ("/openapi.json", pages.get_openapi, "This document", "application/json"),
+            ("/console/console.js", pages.get_console_script, "The live page's script", "text/javascript"),
+            ("/console/client.js", pages.get_client_script, "How pages talk to the API", "text/javascript"),
+            ("/console/docs.js", pages.get_docs_script, "The document page's script", "text/javascript"),
+            ("/console/console.css", pages.get_style, "The pages' style", "text/css"),
+            ("/console/icon.svg", pages.get_icon, "The pages' icon", "image/svg+xml"),
+        )
     ),
 )

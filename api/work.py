@@ -1,8 +1,9 @@
 """Heavy work off the event loop, with a bounded queue: what would wait too long is refused at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from api.errors import BusyError
@@ -40,3 +41,28 @@ class BoundedWork:
 
     def _release(self) -> None:
         self._held -= 1
+
+
+class Turns:
+    """Lets callers in one at a time, and only so many wait. Thread rule: one event loop."""
+
+    def __init__(self, *, most: int) -> None:
+        self._lock = asyncio.Lock()
+        self._most = most
+        self._held = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for one's turn.
+
+        Raises:
+            BusyError: so many wait already.
+        """
+        if self._held >= self._most:
+            raise BusyError(f"{self._held} imports run or wait; try again in a moment")
+        self._held += 1
+        try:
+            async with self._lock:
+                yield
+        finally:
+            self._held -= 1

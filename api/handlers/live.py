@@ -1,7 +1,6 @@
 """Live events as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 import asyncio
-import contextlib
 
 from aiohttp import web
 
@@ -21,20 +20,24 @@ async def stream_events(request: web.Request) -> web.StreamResponse:
     with services(request).events.subscribe(given) as (subscription, gap):
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"})
         await response.prepare(request)
-        with contextlib.suppress(ConnectionError, TimeoutError):
+        try:
             await _write(response, f"retry: {RETRY_MS}\n\n" + ("event: reset\ndata: {}\n\n" if gap else ""))
             await _send(response, subscription)
-        if request.transport is not None and subscription.lost:
-            request.transport.abort()  # what still waits in the socket is not worth waiting for
+        except ConnectionError:
+            pass  # the client has left: the usual end
+        except TimeoutError:
+            subscription.behind = True
+        if subscription.behind and request.transport is not None:
+            request.transport.abort()  # what waits in the socket would never be taken
     return response
 
 
 async def _send(response: web.StreamResponse, subscription: Subscription) -> None:
-    while not subscription.lost:
+    while not subscription.ended:
         event = await subscription.next(HEARTBEAT_S)
         if event is not None:
             await _write(response, f"id: {subscription.id_of(event)}\nevent: {event.kind}\ndata: {event.data}\n\n")
-        elif not subscription.lost:
+        elif not subscription.ended:
             await _write(response, ": still here\n\n")
 
 

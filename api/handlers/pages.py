@@ -6,7 +6,7 @@ from importlib.resources import files
 from aiohttp import web
 
 DOCUMENT = web.AppKey("document", bytes)
-_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
 async def get_console(_request: web.Request) -> web.Response:
@@ -27,6 +27,11 @@ async def get_client_script(_request: web.Request) -> web.Response:
 async def get_style(_request: web.Request) -> web.Response:
     """Return the pages' style."""
     return _page("console.css")
+
+
+async def get_icon(_request: web.Request) -> web.Response:
+    """Return the pages' icon."""
+    return _page("icon.svg")
 
 
 async def get_docs(_request: web.Request) -> web.Response:

@@ -60,7 +60,7 @@ def _threshold(wanted: SearchForm, policy: ThresholdPolicy, references: int) -> 
         return wanted.threshold
     if wanted.fpir is not None:
         return policy.calibration.threshold(kind="single", fpir=wanted.fpir, gallery_size=references)
-    return policy.threshold("single", references)
+    return policy.single(references)
 
 
 def _fpir(policy: ThresholdPolicy, score: float, references: int) -> float:

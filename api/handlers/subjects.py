@@ -6,10 +6,11 @@ from aiohttp import web
 
 from api.name_cursor import decode_name, encode_name
 from api.route import answer
-from api.services import services
+from api.services import ENROLLING, services, visible
 from api.subject_models import (
     Consent,
     EnrollAnswer,
+    GalleryView,
     NewSubject,
     PhotoResult,
     ReceiptView,
@@ -23,7 +24,8 @@ from api.subject_models import (
 )
 from api.uploads import Upload, read_form, read_json, read_query
 from core.errors import NotFoundError, UsageError
-from enrollment.record import Photo, Subject, SubjectDetails
+from enrollment.record import Outcome, Photo, Subject, SubjectDetails
+from enrollment.service import EnrollOptions
 from sightings.record import parse_id
 
 
@@ -57,18 +59,22 @@ async def update_subject(request: web.Request) -> web.Response:
     body = await read_json(request, SubjectPatch)
     subject = await _subject(request)
     gallery = services(request).gallery
+    seen = True
     if body.name is not None:
         subject = await gallery.rename(subject.subject_id, body.name)
+        seen = await visible(request, (await gallery.counts()).generation)
     if body.attributes or body.consent or body.expires_at:
         details = SubjectDetails(attributes=body.attributes or {}, consent=_consent(body.consent), expires_at=body.expires_at)
         subject = await gallery.update(subject.subject_id, details)
-    return answer(SubjectView.of(subject))
+    return answer(SubjectView.of(subject), status=200 if seen else 202)
 
 
 async def erase_subject(request: web.Request) -> web.Response:
     """Erase a subject everywhere and return the receipt."""
     subject = await _subject(request)
-    return answer(ReceiptView.of(await services(request).gallery.erase(subject.subject_id)))
+    receipt = await services(request).gallery.erase(subject.subject_id)
+    seen = await visible(request, receipt.generation)
+    return answer(ReceiptView.of(receipt), status=200 if seen else 202)
 
 
 async def list_references(request: web.Request) -> web.Response:
@@ -83,18 +89,27 @@ async def add_references(request: web.Request) -> web.Response:
     subject = await _subject(request)
     form = await read_form(request, file_field="photo", max_bytes=services(request).settings.api.max_upload_bytes)
     _refuse_fields(form.fields)
-    results = [
-        PhotoResult.of(await services(request).enroller.enroll(_photo(one, subject), collection=subject.collection)) for one in form.files
-    ]
-    enrolled = sum(one.status == "enrolled" for one in results)
-    return answer(EnrollAnswer(subject_id=subject.subject_id, enrolled=enrolled, results=results))
+    outcomes: list[Outcome] = []
+    photos = [_photo(one, subject) for one in form.files]
+    async with request.app[ENROLLING].turn():
+        await services(request).enroller.enroll_all(photos, outcomes.append, EnrollOptions(collection=subject.collection))
+    enrolled = sum(one.status == "enrolled" for one in outcomes)
+    return answer(EnrollAnswer(subject_id=subject.subject_id, enrolled=enrolled, results=[PhotoResult.of(one) for one in outcomes]))
 
 
 async def delete_reference(request: web.Request) -> web.Response:
     """Delete one enrolled face."""
     reference_id = _path_id(request, "reference_id", "reference")
     generation = await services(request).gallery.delete_reference(reference_id)
-    return answer(ReferenceErased(reference_id=reference_id, generation=generation))
+    seen = await visible(request, generation)
+    return answer(ReferenceErased(reference_id=reference_id, generation=generation), status=200 if seen else 202)
+
+
+async def get_gallery(request: web.Request) -> web.Response:
+    """Return how much is enrolled, and whether the matcher has it all."""
+    counts = await services(request).gallery.counts()
+    seen = await visible(request, counts.generation)
+    return answer(GalleryView(subjects=counts.subjects, references=counts.references, generation=counts.generation, visible=seen))
 
 
 async def _subject(request: web.Request) -> Subject:
