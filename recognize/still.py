@@ -46,7 +46,7 @@ class StillRecognizer:
         Raises:
             UnavailableError: when the matcher does not answer.
         """
-        (look,) = await self._vision.call(self._vision.look, [image])
+        look = await self._vision.call(self._vision.look_photo, image)
         (embeddings,) = await self._vision.call(self._vision.embed, [image], [look.faces])
         if not len(look.faces):
             return []

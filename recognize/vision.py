@@ -11,6 +11,7 @@ from embed.quality import assess
 
 from core.types import F32, Embeddings, Faces, Image
 from detect.detector import Detector
+from detect.photo import detect_photo
 from detect.tracker import Look
 from embed.embedder import Embedder
 
@@ -39,6 +40,10 @@ class Vision:
     def look(self, images: Sequence[Image]) -> list[Look]:
         """Find and judge the faces of each image ((H, W, 3) uint8 RGB), batched."""
         return [self._judge(image, faces) for image, faces in zip(images, self.detector.detect(images), strict=True)]
+
+    def look_photo(self, image: Image) -> Look:
+        """Find and judge the faces of a single photo, with a second look for tight crops, thumbnails and small faces."""
+        return self._judge(image, detect_photo(self.detector, image))
 
     def embed(self, images: Sequence[Image], faces: Sequence[Faces]) -> list[Embeddings]:
         """Embed the given faces of each image in one batch; one result an image, rows in the order of its faces."""
