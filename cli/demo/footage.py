@@ -1,9 +1,13 @@
 """The demo's footage: frames painted from shipped photographs, encoded once and kept. Deterministic: seeded noise, no clock."""
 
+import hashlib
 import math
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,8 +16,11 @@ from cli.demo import backdrop
 from cli.demo.script import DURATION_S, FIGURES, FPS, HEIGHT_PX, LOBBY, WIDTH_PX, CameraScript, Figure, Stop, Visit
 from core.jpeg import decode_jpeg
 from core.types import U8, Image
+from ingest.source import ClipWriter
 
-NOISE_SIGMA = 2.4  # grey levels: a small sensor indoors
+VERSION = 1  # of the painting: a change makes everybody's footage anew
+CRF = 25  # H.264 quality of a usual camera
+NOISE_SIGMA = 1.8  # grey levels: a small sensor indoors
 NOISE_MARGIN_PX = 96  # the noise field is larger than the picture, and each frame looks at another part of it
 DRIFT = 0.02  # slow auto-exposure: +-2 % of brightness
 DRIFT_PERIOD_S = 9.0
@@ -47,6 +54,43 @@ def load_cut_out(figure: Figure, gain: tuple[float, float, float], *, mirrored: 
         face_height_px=figure.face_height_px,
     )
     return CutOut(figure=turned, pixels=np.ascontiguousarray(lit[:, ::-1]), alpha=np.ascontiguousarray(alpha[:, ::-1]))
+
+
+def ensure_footage(
+    folder: Path, scripts: Sequence[CameraScript], *, duration_s: float, report: Callable[[float], None] = lambda share: None
+) -> dict[str, Path]:
+    """Render what is not there yet, the cameras side by side. Blocks for some seconds, once.
+
+    Args:
+        folder: where clips are kept; a clip appears whole or not at all.
+        scripts: what to show, cut to the duration.
+        duration_s: seconds of each clip.
+        report: told now and then, from any thread, which share of the work is done.
+
+    Returns:
+        The H.264 file of each camera.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {script.camera: folder / f"{script.camera}-{_digest(script, duration_s)}.mp4" for script in scripts}
+    missing = [script for script in scripts if not paths[script.camera].exists()]
+    total = max(1, len(missing) * round(duration_s * FPS))
+    done = [0] * len(missing)
+
+    def render(index: int) -> None:
+        script = missing[index]
+        with ClipWriter(paths[script.camera], fps=round(FPS), crf=CRF) as writer:
+            for image in Painter(script, seed=zlib.crc32(script.camera.encode())).frames(duration_s):
+                writer.write(image)
+                done[index] += 1
+                report(sum(done) / total)
+
+    with ThreadPoolExecutor(max(1, len(missing)), thread_name_prefix="footage") as pool:
+        list(pool.map(render, range(len(missing))))
+    return paths
+
+
+def _digest(script: CameraScript, duration_s: float) -> str:
+    return hashlib.sha256(repr((VERSION, CRF, FIGURES, script, duration_s)).encode()).hexdigest()[:12]
 
 
 class Painter:

@@ -4,7 +4,7 @@ Pure data and arithmetic; times are seconds from a clip's first frame, positions
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 WIDTH_PX = 1280
@@ -131,6 +131,10 @@ class CameraScript:
     visits: tuple[Visit, ...]
     gain: tuple[float, float, float]
     """The scene's light on people: factors of red, green and blue."""
+
+    def until(self, duration_s: float) -> "CameraScript":
+        """Return the script of a shorter clip: those who have arrived and stood for a second before it ends."""
+        return replace(self, visits=tuple(visit for visit in self.visits if visit.stops[1].t_s <= duration_s - 1))
 
     def whereabouts(self, t_s: float) -> list[tuple[Visit, Stop]]:
         """Return who is where, the farthest first: the order in which they are painted."""

@@ -1,0 +1,82 @@
+"""The command: its options, its settings, and how it ends."""
+
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from cli.demo.script import DURATION_S
+from cli.output import JSON_OPTION, run_async
+from core.errors import UnavailableError
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from cli.demo.view import View
+
+SHORTEST_S = 8.0  # the first visitors have arrived and stood still for some seconds
+OWN_FOLDER = "demo"  # under the default data folder, so that a trial never mixes with real people
+EPILOG = "Exit codes: 0 as the script says · 1 not so · 8 the port is taken · others as of sightline."
+
+app = typer.Typer()
+
+
+@app.command(epilog=EPILOG)
+def demo(
+    ctx: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="Play the footage once, print a summary and end.")] = False,
+    as_json: bool = JSON_OPTION,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Where the API listens; 0 = any free port (default: 8400).")] = None,
+    seconds: Annotated[float, typer.Option(min=SHORTEST_S, max=DURATION_S, help="Length of the footage.")] = DURATION_S,
+) -> None:
+    """Play simulated cameras through the whole platform and watch names appear."""
+    from cli.demo.play import show
+
+    settings = demo_settings(ctx.obj.settings(), port)
+    check_port(settings)
+    view = choose_view(as_json=as_json)
+    try:
+        summary = run_async(show(settings, view, once=once, duration_s=seconds))
+    finally:
+        view.close()
+    if summary is not None:
+        view.summary(summary)
+        raise typer.Exit(0 if summary.right else 1)
+
+
+def demo_settings(settings: Settings, port: int | None) -> Settings:
+    """Return the user's settings in a folder of the demo's own, unless one was named, with the API's port."""
+    default = Path(Settings.model_fields["data_dir"].default)
+    data_dir = default / OWN_FOLDER if settings.data_dir == default else settings.data_dir
+    api = settings.api if port is None else settings.api.model_copy(update={"port": port})
+    return settings.model_copy(update={"data_dir": data_dir, "api": api})
+
+
+def check_port(settings: Settings) -> None:
+    """Find out before any work whether the API can listen.
+
+    Raises:
+        UnavailableError: another program has the port.
+    """
+    host, port = settings.api.host, settings.api.port
+    if port == 0:
+        return
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as err:
+        raise UnavailableError(
+            f"demo: {host}:{port} is taken by another program; choose another with --port, or any with --port 0"
+        ) from err
+
+
+def choose_view(*, as_json: bool) -> "View":
+    """Return a live table for a terminal, lines for a pipe, JSON when asked for."""
+    from cli.demo.view import JsonView, LineView, TableView
+
+    if as_json:
+        return JsonView()
+    console = Console(highlight=False)
+    return TableView(console) if sys.stdout.isatty() else LineView(console)
