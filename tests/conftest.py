@@ -1,5 +1,6 @@
 """Fixtures shared by all tests. Add to it; do not change what others use."""
 
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
@@ -30,3 +31,18 @@ async def db(database_dir: Path) -> AsyncIterator[Database]:
         await database.execute("insert into collection (name) values ('default')")
         await database.execute("insert into gallery_generation (generation) values (0)")
         yield database
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print a line for each tier of tests, before pytest's own closing line."""
+    tiers: dict[str, Counter[str]] = defaultdict(Counter)
+    seconds: Counter[str] = Counter()
+    for outcome in ("passed", "failed", "error", "skipped", "xfailed", "xpassed"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            parts = report.nodeid.split("/")
+            tier = parts[1] if len(parts) > 2 else "other"
+            tiers[tier][outcome] += 1
+            seconds[tier] += report.duration
+    for tier in sorted(tiers):
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in tiers[tier].items())
+        terminalreporter.write_line(f"tier {tier:<9} {counts} ({seconds[tier]:.1f} s in tests)")

@@ -20,7 +20,7 @@ SHORTEST_S = 8.0  # the first visitors have arrived and stood still for some sec
 OWN_FOLDER = "demo"  # under the default data folder, so that a trial never mixes with real people
 EPILOG = "Exit codes: 0 as the script says · 1 not so · 8 the port is taken · others as of sightline."
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog=EPILOG)
