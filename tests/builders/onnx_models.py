@@ -1,6 +1,8 @@
 """Small generated ONNX graphs with the inputs and outputs of real models."""
 
+import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -74,3 +76,15 @@ def prelu_model(channels: int = 6, seed: int = 0) -> ModelProto:
     ]
     inputs = [("input", [1, 3, 8, 8]), ("w", [channels, 3, 3, 3])]
     return onnx_model(nodes, inputs, [("output", [1, channels * 64])], weights)
+
+
+def pack(path: Path, **models) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, model in models.items():
+            made.writestr(f"{path.stem}/{name}.onnx", model.SerializeToString())
+    return path
+
+
+def buffalo(path: Path) -> Path:
+    """A pack as InsightFace publishes them."""
+    return pack(path, det_10g=scrfd_model(), w600k_r50=arcface_model(), **{"2d106det": landmark_model()})

@@ -12,24 +12,12 @@ from core.models.recognise import recognise
 from core.models.registry import Registry
 from core.models.registry_text import with_model_set
 from core.models.store import ModelStore
-from tests.builders.onnx_models import arcface_model, landmark_model, onnx_model, scrfd_model
+from tests.builders.onnx_models import arcface_model, buffalo, landmark_model, onnx_model, pack, scrfd_model
 
 
 def model_file(path: Path, model) -> Path:
     path.write_bytes(model.SerializeToString())
     return path
-
-
-def pack(path: Path, **models) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
-        for name, model in models.items():
-            made.writestr(f"{path.stem}/{name}.onnx", model.SerializeToString())
-    return path
-
-
-def buffalo(path: Path) -> Path:
-    """A pack as InsightFace publishes them."""
-    return pack(path, det_10g=scrfd_model(), w600k_r50=arcface_model(), **{"2d106det": landmark_model()})
 
 
 def store(data_dir: Path) -> ModelStore:

