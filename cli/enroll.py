@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
-from rich.console import Group
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -99,12 +97,9 @@ def enroll(
 
 async def _enroll(settings: Settings, photos: list[Photo], options: "EnrollOptions", *, tally: Tally, as_json: bool) -> dict[str, Any]:
     from cli.compose import open_gallery
-    from enrollment.reembed import reembed
 
     async with open_gallery(settings) as gallery:
-        with _progress(len(photos), as_json) as (advance, phase):
-            if await reembed(gallery.store, gallery.embedder, progress=lambda done, total: phase("embedding anew", done, total)):
-                await gallery.enroller.await_visible((await gallery.store.counts()).generation)
+        with _progress(len(photos), as_json) as advance:
             started = time.perf_counter()
 
             def seen(outcome: Outcome) -> None:
@@ -119,25 +114,22 @@ async def _enroll(settings: Settings, photos: list[Photo], options: "EnrollOptio
 
 
 @contextmanager
-def _progress(total: int, as_json: bool) -> Iterator[tuple[Callable[[Outcome], None], Callable[[str, int, int], None]]]:
-    """Show a progress bar on stderr, with the last rejection under it; nothing with --json."""
+def _progress(total: int, as_json: bool) -> Iterator[Callable[[Outcome], None]]:
+    """Show a progress bar on stderr, with each rejection above it; nothing with --json."""
     out = console()
     if as_json or not out.is_terminal:
-        yield lambda _: None, lambda *_: None
+        yield lambda _: None
         return
     bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=out)
-    task = bar.add_task("enrolling", total=total)
-    with Live(Group(bar), console=out, refresh_per_second=8) as live:
+    with bar:
+        task = bar.add_task("enrolling", total=total)
 
         def advance(outcome: Outcome) -> None:
-            bar.update(task, advance=1, description="enrolling", total=total)
+            bar.advance(task)
             if outcome.status == "rejected":
-                live.console.print(f"  {outcome.file}: {outcome.detail}", markup=False, style="yellow")
+                bar.console.print(f"  {_plain(outcome.file)}: {_plain(outcome.detail)}", style="yellow")
 
-        def phase(words: str, done: int, of: int) -> None:
-            bar.update(task, description=words, completed=done if done < of else 0, total=of if done < of else total)
-
-        yield advance, phase
+        yield advance
 
 
 def outcome_line(outcome: Outcome) -> dict[str, Any]:

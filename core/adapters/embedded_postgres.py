@@ -22,6 +22,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ from core.errors import UnavailableError
 
 SUPERUSER = "sightline"
 PORT = 5432  # only names the socket file; the server listens on no network address
+SOCKET = f".s.PGSQL.{PORT}"
 MAX_SOCKET_PATH_BYTES = 103  # sun_path: 104 on macOS, 108 on Linux, with the final NUL
 MAX_LOG_BYTES = 4 << 20
 START_TIMEOUT_S = 120.0  # crash recovery replays at most max_wal_size
@@ -76,7 +78,7 @@ class _Server:
 
 
 class EmbeddedServer:
-    """This process's share in the server of one data folder. Thread rule: one thread at a time; calls block."""
+    """This process's share in the server of one data folder. Thread rule: any thread; calls block, and wait for each other."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir.resolve()
@@ -84,6 +86,7 @@ class EmbeddedServer:
         self._users: IO[bytes] | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._account: Account | None = None
+        self._one_at_a_time = threading.Lock()
 
     def start(self) -> Path:
         """Join the server, making and starting it where needed, and return the folder of its socket. May be called again after a crash.
@@ -92,8 +95,8 @@ class EmbeddedServer:
             UnavailableError: in one line, with the server's own last words.
         """
         try:
-            self._data_dir.mkdir(parents=True, exist_ok=True)
-            with _locked(self._data_dir / "postgres.lock"):
+            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._one_at_a_time, _locked(self._data_dir / "postgres.lock"):
                 self._join()
                 self._account = choose_account(self._cluster)
                 if not (self._cluster / "PG_VERSION").exists():
@@ -107,18 +110,19 @@ class EmbeddedServer:
 
     def leave(self) -> None:
         """Give up this process's share; the last one out stops the server."""
-        with _locked(self._data_dir / "postgres.lock"):
+        with self._one_at_a_time:
             if self._users is None:
                 return
-            try:
-                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a failed upgrade may drop our share: we leave anyhow
-            except OSError:
-                _log.debug("database stays up for other processes", data_dir=str(self._data_dir))
-            else:
-                self._stop()
-            finally:
-                self._users.close()
-                self._users = None
+            with _locked(self._data_dir / "postgres.lock"):
+                try:
+                    fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a failed upgrade may drop our share: we leave anyhow
+                except OSError:
+                    _log.debug("database stays up for other processes", data_dir=str(self._data_dir))
+                else:
+                    self._stop()
+                finally:
+                    self._users.close()
+                    self._users = None
 
     def _join(self) -> None:
         if self._users is None:
@@ -214,8 +218,11 @@ class EmbeddedServer:
     def _launch(self) -> None:
         if self._account is not None and self._cluster.stat().st_uid != self._account.uid:
             give_tree(self._account, self._cluster)
-        (self._cluster / "postmaster.pid").unlink(missing_ok=True)  # nobody works in the folder: checked just before, under the lock
         socket_dir = self._socket_dir()
+        # Nobody works in the folder: checked just before, under the lock. PostgreSQL's own check of these files would trip over a number
+        # that another process has by now, or over a zombie that a container's first process never reaps.
+        for left_over in (self._cluster / "postmaster.pid", socket_dir / SOCKET, socket_dir / f"{SOCKET}.lock"):
+            left_over.unlink(missing_ok=True)
         command: list[str | Path] = [self._binary("postgres"), "-D", self._cluster]
         for key, value in {**SERVER_SETTINGS, "unix_socket_directories": str(socket_dir)}.items():
             command += ["-c", f"{key}={value}"]
@@ -235,7 +242,7 @@ class EmbeddedServer:
 
     def _socket_dir(self) -> Path:
         """Return a folder short enough for a socket: the database's own, else one of ours in the temporary folder."""
-        if len(os.fsencode(self._cluster / f".s.PGSQL.{PORT}")) <= MAX_SOCKET_PATH_BYTES:
+        if len(os.fsencode(self._cluster / SOCKET)) <= MAX_SOCKET_PATH_BYTES:
             return self._cluster
         name = "sightline-" + hashlib.sha256(os.fsencode(self._data_dir)).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / name
@@ -298,7 +305,7 @@ def _answers(socket_dir: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2.0)
         try:
-            probe.connect(str(socket_dir / f".s.PGSQL.{PORT}"))
+            probe.connect(str(socket_dir / SOCKET))
         except OSError:
             return False
         return True

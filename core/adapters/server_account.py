@@ -87,7 +87,7 @@ def open_the_way(account: Account, targets: Iterable[Path]) -> Account:
     for folder, s in sorted(status.items()):
         if s.st_gid in groups and s.st_uid != account.uid and not s.st_mode & stat.S_IXGRP:
             folder.chmod(stat.S_IMODE(s.st_mode) | stat.S_IXGRP)
-            _log.warning("folder opened to its group, for the database server", folder=str(folder), account=account.uid)
+            _log.info("folder opened to its group, for the database server", folder=str(folder), account=account.uid)
     return Account(uid=account.uid, gid=account.gid, groups=tuple(sorted(groups)))
 
 
