@@ -182,6 +182,8 @@ class GalleryChange(Message, frozen=True, kw_only=True):
     reference_id: str
     model: str
     embedding: Array | None = None
+    expires_s: float | None = None
+    """Unix time after which the subject is no longer matched."""
 
 
 class DeadLetter(Message, frozen=True, kw_only=True):

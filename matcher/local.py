@@ -1,0 +1,117 @@
+"""A shard in this process: the in-process adapter of ShardPort. The event loop meets the shard here and nowhere else."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from core.errors import UnavailableError
+from core.metrics import Metrics
+from core.schema import GalleryChange, ProbeBatch, ShardAnswer
+from matcher.gallery import Gallery
+from matcher.shard import Shard
+
+T = TypeVar("T")
+MAX_WAITING = 256
+"""Searches that may wait for the executor: at 1 ms each, four times fewer than a deadline of one second allows."""
+
+
+@asynccontextmanager
+async def open_local_shard(
+    shard: Shard, *, metrics: Metrics | None = None, now_s: Callable[[], float] = time.time
+) -> AsyncIterator["LocalShard"]:
+    """Run a shard on one thread of its own."""
+    executor = ThreadPoolExecutor(1, thread_name_prefix=f"shard-{shard.shard}")
+    try:
+        yield LocalShard(shard, executor, metrics=metrics or Metrics(), now_s=now_s)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+class LocalShard:
+    """A ShardPort over a Shard. Made by ``open_local_shard``. Thread rule: one event loop."""
+
+    def __init__(self, shard: Shard, executor: ThreadPoolExecutor, *, metrics: Metrics, now_s: Callable[[], float]) -> None:
+        self._shard = shard
+        self._executor = executor
+        self._metrics = metrics
+        self._now_s = now_s
+        self._waiting = 0
+        self._changed = asyncio.Condition()
+
+    @property
+    def generation(self) -> int:
+        """The last change that searches see; -1 before the first load."""
+        return self._shard.generation
+
+    def empty_gallery(self) -> Gallery:
+        """Return an empty gallery to fill for ``replace``."""
+        return self._shard.empty_gallery()
+
+    def owns(self, subject_id: str) -> bool:
+        """Return whether a subject's references belong to this shard."""
+        return self._shard.owns(subject_id)
+
+    async def ask(self, batch: ProbeBatch) -> ShardAnswer:
+        """Search.
+
+        Raises:
+            UnavailableError: before the first load, and when too many searches wait already. MessageError: see Shard.search.
+        """
+        if self._shard.generation < 0:
+            raise UnavailableError(f"shard {self._shard.shard}: the gallery is not loaded yet; try again in a moment")
+        if self._waiting >= MAX_WAITING:
+            raise UnavailableError(f"shard {self._shard.shard}: {self._waiting} searches are waiting; add shards or cores")
+        self._waiting += 1
+        try:
+            return await self._run(lambda: self._search(batch))
+        finally:
+            self._waiting -= 1
+
+    async def apply(self, *changes: GalleryChange) -> None:
+        """Apply changes, see Shard.apply. Raises GenerationGapError, MessageError."""
+        try:
+            await self._run(lambda: self._shard.apply(*changes))
+        finally:
+            await self._tell()
+
+    async def replace(self, gallery: Gallery, generation: int) -> None:
+        """Take a complete gallery into use."""
+        await self._run(lambda: self._shard.replace(gallery, generation))
+        await self._tell()
+
+    async def wait_generation(self, generation: int, timeout_s: float) -> None:
+        """Return once searches see this generation of the gallery.
+
+        Raises:
+            UnavailableError: when they do not within timeout_s.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait_for(lambda: self._shard.generation >= generation)
+        except TimeoutError as err:
+            text = (
+                f"shard {self._shard.shard}: at generation {self.generation} of the gallery, {generation} not seen within {timeout_s:g} s"
+            )
+            raise UnavailableError(text) from err
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run work of the shard's owner (filling a gallery) on the shard's thread, in turn with its searches."""
+        return await self._run(work)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _search(self, batch: ProbeBatch) -> ShardAnswer:
+        with self._metrics.match_seconds.labels(str(self._shard.shard)).time():
+            return self._shard.search(batch, self._now_s())
+
+    async def _tell(self) -> None:
+        name = str(self._shard.shard)
+        self._metrics.gallery_generation.labels(name).set(self.generation)
+        for collection, references in self._shard.sizes().items():
+            self._metrics.gallery_references.labels(collection, name).set(references)
+        async with self._changed:
+            self._changed.notify_all()

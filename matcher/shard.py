@@ -1,0 +1,136 @@
+"""A shard: its share of the gallery in memory, with the generation it is at. Pure: no clock, no asyncio, no I/O."""
+
+import threading
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from core.errors import MessageError
+from core.schema import GalleryChange, ProbeBatch, ShardAnswer
+from core.types import F32, check_array
+from matcher.faiss_index import FaissIndex
+from matcher.gallery import Gallery, NewIndex, ReferenceRow
+
+MAX_K = 1000  # subjects per probe; more is a listing, not a search
+
+
+class GenerationGapError(Exception):
+    """Changes are missing between what the shard has and what it was given: load it again from the database."""
+
+
+class Shard:
+    """A slice of the gallery: all subjects whose bucket is this shard's.
+
+    Thread rule: any thread. One lock is held by a search and by a change, so a search sees all of a change or none of it; searches
+    come one after another (each uses its core fully). Never call it on an event loop: LocalShard runs it in one executor.
+    """
+
+    def __init__(self, *, shard: int = 0, shards_total: int = 1, new_index: NewIndex = FaissIndex) -> None:
+        self.shard = shard
+        self.shards_total = shards_total
+        self._new_index = new_index
+        self._lock = threading.Lock()
+        self._gallery = Gallery(new_index)
+        self._generation = -1
+
+    @property
+    def generation(self) -> int:
+        """The last change that searches see; -1 before the first load."""
+        return self._generation
+
+    def owns(self, subject_id: str) -> bool:
+        """Return whether a subject's references belong to this shard."""
+        return zlib.crc32(subject_id.encode()) % self.shards_total == self.shard
+
+    def empty_gallery(self) -> Gallery:
+        """Return an empty gallery to fill beside the one in use, for ``replace``."""
+        return Gallery(self._new_index)
+
+    def load(self, rows: Iterable[ReferenceRow], generation: int) -> None:
+        """Replace everything by these rows; searches see the old gallery until the new one is complete."""
+        gallery = self.empty_gallery()
+        gallery.put(row for row in rows if self.owns(row.subject_id))
+        self.replace(gallery, generation)
+
+    def replace(self, gallery: Gallery, generation: int) -> None:
+        """Take a complete gallery of a generation into use."""
+        with self._lock:
+            self._gallery = gallery
+            self._generation = generation
+
+    def apply(self, *changes: GalleryChange) -> None:
+        """Apply changes in the order of their generations; searches see all of them or none.
+
+        A change of the current generation may come again or for another model: it is applied, which changes nothing the second time.
+        Older ones are passed over. A put without an embedding only moves the generation on.
+
+        Raises:
+            GenerationGapError: when a generation is missing; nothing after the gap is applied.
+            MessageError: when an embedding can't be read.
+        """
+        with self._lock:
+            for change in changes:
+                if change.generation < self._generation:
+                    continue
+                if change.generation > self._generation + 1:
+                    raise GenerationGapError(
+                        f"shard {self.shard} is at generation {self._generation}, the next change is {change.generation}"
+                    )
+                if change.action == "delete":
+                    self._gallery.delete(change.collection, change.reference_id)
+                elif change.embedding is not None and self.owns(change.subject_id):
+                    self._gallery.put([_row(change)])
+                self._generation = change.generation
+
+    def search(self, batch: ProbeBatch, now_s: float) -> ShardAnswer:
+        """Return the nearest subjects of this shard for each probe; those expired at now_s (Unix seconds) are not among them.
+
+        Raises:
+            MessageError: when the probes can't be read or do not have the model's length, or k is out of 1..MAX_K.
+        """
+        probes = _probes(batch)
+        if not 1 <= batch.k <= MAX_K:
+            raise MessageError(f"ProbeBatch {batch.batch_id}: k {batch.k}, must be 1..{MAX_K}")
+        with self._lock:
+            part = self._gallery.slice_of(batch.collection, batch.model)
+            if part is not None and len(probes) and probes.shape[1] != part.dimensions:
+                raise MessageError(f"ProbeBatch {batch.batch_id}: {probes.shape[1]} dimensions, {batch.model} has {part.dimensions}")
+            return ShardAnswer(
+                batch_id=batch.batch_id,
+                shard=self.shard,
+                shards_total=self.shards_total,
+                generation=self._generation,
+                candidates=part.search(probes, k=batch.k, now_s=now_s) if part is not None else ((),) * len(probes),
+                references=len(part) if part is not None else 0,
+            )
+
+    def sizes(self) -> dict[str, int]:
+        """Return the number of references by collection, over all models."""
+        with self._lock:
+            return self._gallery.sizes()
+
+
+def _row(change: GalleryChange) -> ReferenceRow:
+    assert change.embedding is not None
+    vector = change.embedding.unpack()
+    if vector.ndim != 1 or vector.dtype != np.float32:
+        raise MessageError(f"GalleryChange {change.generation}: embedding is {vector.dtype} {vector.shape}, expected float32 (D,)")
+    return ReferenceRow(
+        collection=change.collection,
+        model=change.model,
+        subject_id=change.subject_id,
+        subject=change.subject,
+        reference_id=change.reference_id,
+        embedding=vector,
+        expires_s=change.expires_s,
+    )
+
+
+def _probes(batch: ProbeBatch) -> F32:
+    probes: F32 = batch.probes.unpack()
+    try:
+        check_array("probes", probes, (None, None), np.float32)
+    except ValueError as err:
+        raise MessageError(f"ProbeBatch {batch.batch_id}: {err}") from err
+    return probes
