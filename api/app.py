@@ -1,12 +1,13 @@
 """The aiohttp application, and the server that runs it."""
 
+import warnings
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
 
 from api.handlers.pages import DOCUMENT
 from api.middleware import TABLE, add_headers, around
@@ -35,6 +36,8 @@ def build_app(services: ApiServices) -> web.Application:
         SettingsError: it would be open to strangers (see api.security.check_api_settings).
     """
     check_api_settings(services.settings.api)
+    for kind in (BadContentDispositionHeader, BadContentDispositionParam):
+        warnings.simplefilter("ignore", kind)  # Python remembers each text it has warned of: clients could fill the memory
     app = web.Application(middlewares=[around], client_max_size=services.settings.api.max_upload_bytes)
     app[SERVICES] = services
     app[WORK] = BoundedWork(services.executor, most=WAITING_PHOTOS)
