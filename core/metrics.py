@@ -23,6 +23,16 @@ class Metrics:
 
         self.camera_up = gauge("sightline_ingest_camera_up", "1 while frames arrive from the camera", "camera", "region")
         self.frames_decoded = counter("sightline_ingest_frames_decoded_total", "Frames decoded", "camera", "region")
+        self.frames_damaged = counter(
+            "sightline_ingest_frames_damaged_total", "Packets and frames that could not be decoded", "camera", "region"
+        )
+        self.clock_faults = counter(
+            "sightline_ingest_clock_faults_total",
+            "Timestamps of a stream that were not used (missing, backward, jump, lag), or recordings that fell behind (late)",
+            "camera",
+            "region",
+            "fault",
+        )
         self.frames_gated = counter(
             "sightline_ingest_frames_gated_total",
             "Gate decisions by reason (motion, hold, heartbeat, still, rate)",

@@ -130,7 +130,10 @@ class MotionGate:
 
     def _follow_rate(self, now_s: float) -> None:
         """Keep a running mean of the time between frames."""
-        if self._last_s is not None and 0.0 < now_s - self._last_s < 1.0:
+        if self._last_s is not None and now_s < self._last_s:  # this machine's clock was set back: start counting again
+            self._cadence = Cadence(self._settings.max_fps)
+            self._moved_s = self._published_s = self._light_s = float("-inf")
+        elif self._last_s is not None and 0.0 < now_s - self._last_s < 1.0:
             self._frame_s += (now_s - self._last_s - self._frame_s) * (0.1 if self._frame_s else 1.0)
         self._last_s = now_s
 

@@ -95,12 +95,12 @@ class MotionAnalyzer:
 
         Args:
             y: (H, W) uint8 luma, any strides; not kept.
-            now_s: capture time; never earlier than the last one.
+            now_s: capture time; an earlier one than the last starts everything again.
 
         Returns:
             What moves. The first frame of a size is a scene cut.
         """
-        if self._scene is None or y.shape != self._scene.grid.frame_shape:
+        if self._scene is None or y.shape != self._scene.grid.frame_shape or now_s < self._scene.last_s:
             self._scene = _Scene(Grid(*y.shape, zones=self._zones, masks=self._masks), y, now_s)
             return Motion(scene_cut=True, blocks=np.zeros(self._scene.grid.shape, np.bool_))
         return self._scene.look(y, now_s)
@@ -116,7 +116,7 @@ class _Scene:
     def __init__(self, grid: Grid, y: U8, now_s: float) -> None:
         self.grid = grid
         self._motion_threshold, self._presence_threshold = _Threshold(MOTION_FLOOR, now_s), _Threshold(PRESENCE_FLOOR, now_s)
-        self._last_s = self._followed_s = now_s
+        self.last_s = self._followed_s = now_s
         cells = grid.sample(y)
         blocks = grid.average(cells)
         self._watch = GlobalWatch(blocks)
@@ -130,7 +130,7 @@ class _Scene:
 
     def look(self, y: U8, now_s: float) -> Motion:
         """Compare a frame of this size with the ones before it."""
-        dt_s, self._last_s = max(now_s - self._last_s, 0.0), now_s
+        dt_s, self.last_s = now_s - self.last_s, now_s
         cells = self.grid.sample(y)
         blocks = self.grid.average(cells)
         change = self._watch.compare(blocks, dt_s)

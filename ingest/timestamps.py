@@ -16,7 +16,8 @@ LAG_S = 8.0  # a frame can wait this long in the network and the decoder; older 
 LEAK_PER_S = 0.005  # a camera's quartz is good to 0.0001; 0.5 % also follows streams that state a wrong frame rate slightly
 FAULTS_LIMIT = 8  # this many faults ...
 FAULTS_WINDOW = 256  # ... within so many frames: the clock lies (a healthy stream has one per reconnection)
-STEP_S = 1e-4  # capture times strictly grow
+STEP_S = 1e-4  # capture times strictly grow ...
+STEPPED_S = 5.0  # ... unless this machine's clock was set back by more than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,14 @@ class Stamp:
 class CaptureClock:
     """Turns presentation timestamps into capture times for one connection. Thread rule: one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, trusted: bool = True) -> None:
         self._offset_s: float | None = None
         self._pts_s = 0.0
         self._arrival_s = 0.0
         self._captured_s = float("-inf")
         self._faults: list[int] = []
         self._frames = 0
-        self.lying = False
+        self.lying = not trusted
         """The stream's clock is no longer asked; capture time is arrival time."""
 
     def stamp(self, pts_s: float | None, arrival_s: float) -> Stamp:
@@ -82,5 +83,7 @@ class CaptureClock:
         self.lying = len(self._faults) >= FAULTS_LIMIT
 
     def _given(self, captured_s: float, fault: Fault | None) -> Stamp:
-        self._captured_s = max(captured_s, self._captured_s + STEP_S)
+        if captured_s > self._captured_s - STEPPED_S:
+            captured_s = max(captured_s, self._captured_s + STEP_S)
+        self._captured_s = captured_s
         return Stamp(self._captured_s, fault)
