@@ -66,6 +66,7 @@ class UnsupportedPhotoError(UnreadableMediaError):
 
 
 PIL.Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS  # Pillow's own guard stays on, behind ours, which has the clearer words
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged metadata, which is none of our users' business
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
 
@@ -122,8 +123,8 @@ def decode_photo(data: bytes, *, name: str, enough_px: int | None = None) -> Ima
     try:
         with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check_size(picture, data, name)
-            orientation = _orientation(picture)
             pixels = _pixels(picture, data, enough_px)
+            orientation = _orientation(picture)  # after loading: Pillow turns TIFFs itself, and then says that they are upright
     except PIL.UnidentifiedImageError as err:
         raise _unidentified(data, name) from err
     except PIL.Image.DecompressionBombError as err:
