@@ -1,9 +1,11 @@
 """Composition: the one place that chooses adapters and puts the rooms together, for commands and for the whole platform."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 
 from core.adapters.ort import OrtSession
@@ -13,6 +15,7 @@ from core.metrics import Metrics
 from core.models.registry import Registry
 from core.models.spec import ModelSpec
 from core.ports import Database
+from core.runner import first_error
 from core.settings import Settings
 from detect.detector import Detector, open_detector
 from embed.calibration import Calibration
@@ -20,14 +23,17 @@ from embed.embedder import Embedder
 from enrollment.reembed import reembed
 from enrollment.service import Enroller
 from enrollment.store import GalleryStore
-from matcher.client import LocalShard, MatcherClient
+from matcher.client import MatcherClient
+from matcher.local import LocalShard, open_local_shard
 from matcher.shard import Shard
-from matcher.snapshot import GalleryFollower
+from matcher.snapshot import follow_gallery, load_shard
 from recognize.recognizer import Recognizer
 from recognize.still import StillRecognizer
 from recognize.threshold import ThresholdPolicy
 from recognize.vision import Vision
 from sightings.store import forget_subject
+
+VISIBLE_S = 10.0  # after a change of the gallery committed, searches see it within milliseconds; longer means trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +56,14 @@ class Gallery:
     db: Database
     models: Models
     store: GalleryStore
-    shard: Shard
+    shard: LocalShard
     matcher: MatcherClient
     enroller: Enroller
     policy: ThresholdPolicy
     vision: Vision
     still: StillRecognizer
-    follower: GalleryFollower
+    executor: ThreadPoolExecutor
+    """The thread of the models."""
 
     @property
     def detector(self) -> Detector:
@@ -76,6 +83,10 @@ class Gallery:
     def recognizer(self, live: LiveTracks | None = None) -> Recognizer:
         """Return a recognizer with no tracks yet."""
         return Recognizer(vision=self.vision, matcher=self.matcher, policy=self.policy, live=live, metrics=self.metrics)
+
+    async def await_visible(self, generation: int) -> None:
+        """Return once searches see this generation of the gallery. Raises UnavailableError when they do not in time."""
+        await self.shard.wait_generation(generation, VISIBLE_S)
 
     async def display_names(self) -> dict[str | None, str]:
         """Return {subject: name for people} of the subjects that have one (attribute ``name``)."""
@@ -117,6 +128,23 @@ async def open_database_for(settings: Settings) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
+async def _following(db: Database, shard: LocalShard) -> AsyncIterator[None]:
+    """Load the gallery into a shard and keep it up to date inside the block.
+
+    Raises:
+        MessageError: a stored embedding is damaged; says which.
+    """
+    await load_shard(db, shard)
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(follow_gallery(db, shard), name="gallery")
+            yield
+            task.cancel()
+    except BaseExceptionGroup as failed:
+        raise first_error(failed) from failed
+
+
+@asynccontextmanager
 async def open_gallery(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Gallery]:
     """Load the models, open the database and fill the matcher; references without this model's embedding are embedded first.
 
@@ -129,9 +157,8 @@ async def open_gallery(settings: Settings, metrics: Metrics | None = None) -> As
         async with open_database_for(settings) as db:
             store = GalleryStore(db, forget=forget_subject)
             await reembed(store, models.embedder)
-            shard = Shard()
-            follower = GalleryFollower(db, shard)
-            async with follower.following(), MatcherClient([LocalShard(shard)]) as matcher:
+            async with open_local_shard(Shard(), metrics=metrics) as shard, _following(db, shard):
+                matcher = MatcherClient([shard])
                 policy = ThresholdPolicy(calibration=models.calibration, settings=settings.recognize)
                 vision = Vision(models.detector, models.embedder, executor)
                 yield Gallery(
@@ -149,11 +176,11 @@ async def open_gallery(settings: Settings, metrics: Metrics | None = None) -> As
                         matcher=matcher,
                         calibration=models.calibration,
                         settings=settings,
-                        await_visible=shard.wait_generation,
+                        await_visible=partial(shard.wait_generation, timeout_s=VISIBLE_S),
                         metrics=metrics,
                     ),
                     policy=policy,
                     vision=vision,
                     still=StillRecognizer(vision=vision, matcher=matcher, policy=policy),
-                    follower=follower,
+                    executor=executor,
                 )

@@ -1,8 +1,8 @@
 """``sightline identify``: who is in pictures and recorded video, faster than real time, one line per sighting."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +13,18 @@ from core.errors import NotFoundError, SightlineError, UnreadableMediaError, Usa
 from core.settings import Settings
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as ProgressBar
+    from rich.progress import TaskID
+
     from cli.compose import Gallery
+    from core.schema import Sighting
+    from core.types import Image
+    from recognize.recognizer import Shown, Told
 
 app = typer.Typer(help="Say who is in pictures or recorded video.")
 
 DEFAULT_EVERY_S = 0.1  # ten looks a second: a face that turns to the camera for a moment is seen, at a third of the work of 30 fps
-READ_AHEAD = 4  # decoded frames that wait for the models; bounds memory
-PICTURE_SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .pgm .ppm .pnm .tif .tiff .jfif".split())
+PICTURE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".pgm", ".ppm", ".pnm", ".tif", ".tiff", ".jfif"])
 
 Line = dict[str, Any]
 Progress = Callable[[float], None]
@@ -63,9 +68,7 @@ async def _identify(files: list[Path], settings: Settings, *, every_s: float, as
             for file in files:
                 task = bar.add_task(file.name, total=1.0)
                 try:
-                    async for line in _look_at(
-                        file, gallery, every_s=every_s, tell=lambda share, task=task: bar.update(task, completed=share)
-                    ):
+                    async for line in _look_at(file, gallery, every_s=every_s, tell=partial(_update, bar, task)):
                         line["name"] = names.get(line["subject"], line["subject"])
                         emit(line) if as_json else rows.append(line)
                 except SightlineError as err:
@@ -76,6 +79,10 @@ async def _identify(files: list[Path], settings: Settings, *, every_s: float, as
         if not as_json:
             _show(rows)
     return exit_code
+
+
+def _update(bar: "ProgressBar", task: "TaskID", share: float) -> None:
+    bar.update(task, completed=share)
 
 
 def _look_at(file: Path, gallery: "Gallery", *, every_s: float, tell: Progress) -> AsyncIterator[Line]:
@@ -117,52 +124,42 @@ async def _picture(file: Path, gallery: "Gallery") -> AsyncIterator[Line]:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """The decoder's last word: done, or what went wrong."""
-
-    error: SightlineError | None
-
-
 async def _video(file: Path, gallery: "Gallery", *, every_s: float, tell: Progress) -> AsyncIterator[Line]:
     """Yield a line per track, when it ends. A clip that breaks in the middle still tells what was seen before."""
-    from core.schema import Sighting
-    from core.types import Frame
-    from ingest.source import read_video
-    from recognize.recognizer import Shown
+    from ingest.video import read_video
 
     recognizer = gallery.recognizer()
-    lines: dict[str, Line] = {}
-
-    def take(told: list[tuple[Sighting, bytes]]) -> Iterator[Line]:
-        for sighting, _ in told:
-            lines[sighting.sighting_id] = _line(file.name, sighting)
-            if sighting.closed:
-                yield lines.pop(sighting.sighting_id)
-
+    broken: SightlineError | None = None
     with read_video(file, every_s=every_s or None) as video:
-        broken: SightlineError | None = None
-        for number in range(1 << 62):
-            try:
-                shot = await asyncio.to_thread(next, video, None)
-            except UnreadableMediaError as err:
-                broken = err
-                break
-            if shot is None:
-                break
-            t_s, image = shot
-            frame = Frame(frame_id=f"{file.name}/video/{number}", camera=file.name, captured_s=t_s, image=image)
-            for line in take(await recognizer.process([Shown(frame=frame, region="file", published_s=t_s)])):
-                yield line
-            if video.duration_s:
-                tell(min(1.0, t_s / video.duration_s))
-        for line in take(recognizer.finish()):
-            yield line
+        shots = iter(video)
+        try:
+            while (shot := await asyncio.to_thread(next, shots, None)) is not None:
+                for line in _closed(file, await recognizer.process([_shown(file, *shot)])):
+                    yield line
+                if video.duration_s:
+                    tell(min(1.0, shot[0] / video.duration_s))
+        except UnreadableMediaError as err:
+            broken = err
+    for line in _closed(file, recognizer.finish()):
+        yield line
     if broken is not None:
         raise broken
 
 
-def _line(source: str, sighting: Any) -> Line:
+def _shown(file: Path, t_s: float, image: "Image") -> "Shown":
+    from core.types import Frame
+    from recognize.recognizer import Shown
+
+    frame = Frame(frame_id=f"{file.name}/video/{t_s:.6f}", camera=file.name, captured_s=t_s, image=image)
+    return Shown(frame=frame, region="file", published_s=t_s)
+
+
+def _closed(file: Path, told: "list[Told]") -> list[Line]:
+    """Return a line for each sighting that has ended."""
+    return [_line(file.name, sighting) for sighting, _ in told if sighting.closed]
+
+
+def _line(source: str, sighting: "Sighting") -> Line:
     return {
         "source": source,
         "sighting_id": sighting.sighting_id,

@@ -46,7 +46,7 @@ async def run_services(services: Sequence[Service], stop: asyncio.Event) -> None
     except* _Stopped:
         pass
     except* Exception as failed:
-        raise _first_leaf(failed) from failed
+        raise first_error(failed) from failed
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
@@ -64,8 +64,8 @@ async def _drain(service: Service, task: asyncio.Task[None]) -> None:
             await asyncio.wait_for(service.drained(), DRAIN_S)
 
 
-def _first_leaf(group: BaseException) -> BaseException:
-    """Return the first error of a tree of groups."""
+def first_error(group: BaseException) -> BaseException:
+    """Return the first error of a tree of groups: what people are told."""
     while isinstance(group, BaseExceptionGroup):
         group = group.exceptions[0]
     return group

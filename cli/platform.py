@@ -1,0 +1,143 @@
+"""The whole platform in one process: cameras, recognition, record and API around an in-process log."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from api.app import build_app, serve
+from api.events import EventHub
+from api.models import CameraView, ReadyCheck
+from api.photo import PhotoReader
+from api.services import ApiServices
+from cli.compose import Gallery, open_gallery
+from core.adapters.memory_log import MemoryLog
+from core.errors import SettingsError, UnavailableError
+from core.live import LiveTracks
+from core.runner import Service, run_services
+from core.secrets import open_secret_box
+from core.settings import Settings
+from ingest.cameras import CameraStore
+from ingest.service import IngestService
+from recognize.service import SIGHTINGS_TOPIC, RecognizeService
+from sightings.retention import Retention
+from sightings.service import SightingsService
+from sightings.store import SightingStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """All rooms, composed. ``run`` brings them to life."""
+
+    settings: Settings
+    gallery: Gallery
+    log: MemoryLog
+    events: EventHub
+    cameras: CameraStore
+    sightings: SightingStore
+    ingest: IngestService
+    recognize: RecognizeService
+    record: SightingsService
+    retention: Retention
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Live until ``stop`` is set or a signal comes; then drain from the cameras to the record.
+
+        Raises:
+            SightlineError: a part has died; which one and why.
+        """
+        await run_services(
+            [
+                Service(name="ingest", run=self.ingest.run, drained=lambda: self.log.drained("frames.")),
+                Service(name="recognize", run=self.recognize.run, drained=lambda: self.log.drained(SIGHTINGS_TOPIC)),
+                Service(name="sightings", run=self.record.run),
+                Service(name="retention", run=self.retention.run),
+                Service(name="api", run=self._serve),
+            ],
+            stop,
+        )
+
+    async def readiness(self) -> Sequence[ReadyCheck]:
+        """Say of each thing that must work whether it does."""
+        return [await self._database_check(), ReadyCheck(name="models", ok=True), self._matcher_check()]
+
+    async def camera_views(self) -> Sequence[CameraView]:
+        """Return the cameras and how they are."""
+        status = {s.camera: s for s in self.ingest.status()}
+        views = []
+        for camera in await self.cameras.list():
+            now = status.get(camera.spec.name)
+            views.append(
+                CameraView(
+                    name=camera.spec.name,
+                    url=camera.url_redacted,
+                    region=camera.spec.region,
+                    enabled=camera.enabled,
+                    state="disabled" if not camera.enabled else now.state if now else "connecting",
+                    reason=now.reason if now else "",
+                    since=datetime.fromtimestamp(now.since_s, UTC) if now else None,
+                    frames_published=now.published if now else None,
+                )
+            )
+        return views
+
+    async def _database_check(self) -> ReadyCheck:
+        try:
+            await self.gallery.db.fetch("select 1")
+        except UnavailableError as err:
+            return ReadyCheck(name="database", ok=False, reason=str(err))
+        return ReadyCheck(name="database", ok=True)
+
+    def _matcher_check(self) -> ReadyCheck:
+        loaded = self.gallery.shard.generation >= 0
+        return ReadyCheck(name="matcher", ok=loaded, reason="" if loaded else "the gallery is still being loaded")
+
+    async def _serve(self) -> None:
+        gallery = self.gallery
+        services = ApiServices(
+            settings=self.settings,
+            metrics=gallery.metrics,
+            events=self.events,
+            sightings=self.sightings,
+            gallery=gallery.store,
+            enroller=gallery.enroller,
+            matcher=gallery.matcher,
+            await_visible=gallery.await_visible,
+            policy=gallery.policy,
+            photos=PhotoReader(gallery.detector, gallery.embedder),
+            executor=gallery.executor,
+            readiness=self.readiness,
+            cameras=self.camera_views,
+        )
+        async with serve(build_app(services)):
+            await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
+    """Compose the platform; nothing runs until ``Platform.run``.
+
+    Raises:
+        SightlineError: what is missing, in one line.
+    """
+    if settings.log_url != "memory:":
+        raise SettingsError(f"log_url: expected 'memory:', got '{settings.log_url}'; this release has the in-process log only")
+    async with open_gallery(settings) as gallery:
+        log, live, events = MemoryLog(), LiveTracks(), EventHub()
+        sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
+        cameras = CameraStore(gallery.db, open_secret_box(settings.data_dir))
+        yield Platform(
+            settings=settings,
+            gallery=gallery,
+            log=log,
+            events=events,
+            cameras=cameras,
+            sightings=sightings,
+            ingest=IngestService(cameras, log, live=live, settings=settings.ingest, metrics=gallery.metrics),
+            recognize=RecognizeService(
+                recognizer=gallery.recognizer(live), log=log, metrics=gallery.metrics, batch_frames=settings.recognize.batch_frames
+            ),
+            record=SightingsService(log=log, store=sightings, metrics=gallery.metrics, publish_event=events.publish_sighting),
+            retention=Retention(store=sightings, keep=timedelta(days=settings.sightings.retention_days), metrics=gallery.metrics),
+        )
