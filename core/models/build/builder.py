@@ -12,6 +12,7 @@ from core.errors import ModelError, NotFoundError
 from core.models.build import faces, graph, parity, sources
 from core.models.build.dlib_graph import build_dlib_graph
 from core.models.build.dlib_weights import parse_resnet
+from core.models.build.prune import prune_dead_channels
 from core.models.build.quantize import input_of, measure_ranges, quantise
 from core.models.registry import Registry, file_sha256
 from core.types import F32, U8
@@ -98,11 +99,12 @@ def build_centerface(workshop: Workshop) -> list[Made]:
 def build_fr_feature(workshop: Workshop) -> list[Made]:
     """Make the 512-d embedder dynamic in batch and quick on a CPU."""
     original = _source(workshop, sources.FACEPLUGIN, "model/fr_feature.onnx")
-    workshop.progress("fr_feature: rewriting its PRelus")
+    workshop.progress("fr_feature: removing dead weight, rewriting its PRelus")
     model = onnx.load_model(original)
     graph.make_batch_dynamic(model)
-    graph.replace_prelus(model)
     graph.zero_tiny_weights(model)
+    prune_dead_channels(model)
+    graph.replace_prelus(model)
     path = _write(workshop, "fr_feature", model)
     workshop.progress("fr_feature: comparing with the original")
     noise = (input_of(parity.random_chips(FR_FEATURE_SIDE_PX)) - 127.0) / 128.0
