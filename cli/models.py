@@ -118,7 +118,8 @@ def use(
         out.print(f"[yellow]but SIGHTLINE_MODELS__SET sets {in_force}, which goes first: unset it[/]")
     if not commercial:
         out.print("[yellow]not for commercial use; see `sightline models show`[/]")
-    if chosen.embedder != registry.model_set(settings.models.set).embedder:
+    before = registry.sets.get(settings.models.set)
+    if before is None or chosen.embedder != before.embedder:
         out.print("Embeddings of different models are never compared: people enrolled with another embedder must be enrolled again.")
 
 

@@ -60,6 +60,12 @@ def test_use_writes_the_choice_and_keeps_the_rest(tmp_path: Path) -> None:
     assert said["in_force"] == "centerface+fr_feature"
 
 
+def test_use_mends_a_choice_that_no_longer_exists(tmp_path: Path) -> None:
+    (tmp_path / "sightline.toml").write_text("[models]\nset = 'gone'\n")
+    assert sightline(tmp_path, "models", "use", "open").exit_code == 0
+    assert (tmp_path / "sightline.toml").read_text() == '[models]\nset = "open"\n'
+
+
 def test_use_refuses_what_is_not_here(tmp_path: Path) -> None:
     result = sightline(tmp_path, "models", "use", "auraface")
     assert isinstance(result.exception, ModelError)
