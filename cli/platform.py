@@ -1,15 +1,16 @@
 """The whole platform in one process: cameras, recognition, record and API around an in-process log."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from api.photo import PhotoReader
+
 from api.app import build_app, serve
 from api.events import EventHub
 from api.models import CameraView, ReadyCheck
-from api.photo import PhotoReader
 from api.services import ApiServices
 from cli.compose import Gallery, open_gallery
 from core.adapters.memory_log import MemoryLog
@@ -20,6 +21,7 @@ from core.secrets import open_secret_box
 from core.settings import Settings
 from ingest.cameras import CameraStore
 from ingest.service import IngestService
+from recognize.recognizer import Shown
 from recognize.service import SIGHTINGS_TOPIC, RecognizeService
 from sightings.retention import Retention
 from sightings.service import SightingsService
@@ -115,8 +117,12 @@ class Platform:
 
 
 @asynccontextmanager
-async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
+async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, float], None] | None = None) -> AsyncIterator[Platform]:
     """Compose the platform; nothing runs until ``Platform.run``.
+
+    Args:
+        settings: of the process.
+        on_finished: a sensor, told each frame and when its sightings were acknowledged.
 
     Raises:
         SightlineError: what is missing, in one line.
@@ -136,7 +142,11 @@ async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
             sightings=sightings,
             ingest=IngestService(cameras, log, live=live, settings=settings.ingest, metrics=gallery.metrics),
             recognize=RecognizeService(
-                recognizer=gallery.recognizer(live), log=log, metrics=gallery.metrics, batch_frames=settings.recognize.batch_frames
+                recognizer=gallery.recognizer(live),
+                log=log,
+                metrics=gallery.metrics,
+                batch_frames=settings.recognize.batch_frames,
+                on_finished=on_finished,
             ),
             record=SightingsService(log=log, store=sightings, metrics=gallery.metrics, publish_event=events.publish_sighting),
             retention=Retention(store=sightings, keep=timedelta(days=settings.sightings.retention_days), metrics=gallery.metrics),

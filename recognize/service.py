@@ -42,13 +42,26 @@ class RecognizeService:
         batch_frames: int,
         regions: Sequence[str] = ("*",),
         clock: Callable[[], float] = time.time,
+        on_finished: Callable[[Shown, float], None] | None = None,
     ) -> None:
+        """Compose a worker.
+
+        Args:
+            recognizer: the state of its cameras.
+            log: where frames come from and sightings go to.
+            metrics: of the process.
+            batch_frames: most frames in one batch.
+            regions: whose frames it takes; ``*`` = all.
+            clock: Unix seconds.
+            on_finished: a sensor, told each frame and the time at which its sightings were acknowledged.
+        """
         self._recognizer = recognizer
         self._log = log
         self._metrics = metrics
         self._batch_frames = batch_frames
         self._topics = [f"frames.{region}" for region in regions]
         self._clock = clock
+        self._on_finished = on_finished
         self._logger = structlog.get_logger("recognize")
 
     async def run(self) -> None:
@@ -95,6 +108,8 @@ class RecognizeService:
             await consumer.commit(batch.records)
             now_s = self._clock()
             for shown in batch.shown:
+                if self._on_finished is not None:
+                    self._on_finished(shown, now_s)
                 self._metrics.frames_finished.labels(shown.frame.camera, shown.region).inc()
                 self._metrics.stage_seconds.labels("publish").observe(max(0.0, shown.published_s - shown.frame.captured_s))
                 self._metrics.stage_seconds.labels("recognize").observe(max(0.0, now_s - shown.published_s))
