@@ -155,3 +155,21 @@ def _nearest_codes(codes: U8, code: U8, count: int) -> tuple[I64, int]:
     pointers = (faiss.swig_ptr(code), faiss.swig_ptr(codes))
     faiss.hammings_knn_mc(*pointers, 1, len(codes), count, codes.shape[1], faiss.swig_ptr(bits), faiss.swig_ptr(rows))
     return rows[0], int(bits.max())
+
+
+class FlatBaseline:
+    """FAISS's IndexFlatIP, for `sightline bench match` to compare with: as installed, or told to use its BLAS for every batch."""
+
+    def __init__(self, vectors: F32) -> None:
+        self._index = faiss.IndexFlatIP(vectors.shape[1])
+        self._index.add(vectors)
+
+    def search(self, probes: F32, k: int, *, blas: bool = False) -> tuple[I64, F32]:
+        """Return rows and scores of the k nearest. Thread rule: nobody else may use FAISS meanwhile, for its BLAS switch is global."""
+        installed = faiss.cvar.distance_compute_blas_threshold
+        faiss.cvar.distance_compute_blas_threshold = 1 if blas else installed
+        try:
+            scores, rows = self._index.search(probes, k)
+        finally:
+            faiss.cvar.distance_compute_blas_threshold = installed
+        return rows, scores
