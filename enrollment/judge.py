@@ -10,7 +10,7 @@ from core.types import F32, Candidate, Faces, Quality
 from enrollment.record import Reason
 
 DOMINANCE: Final = 3.0
-"""A face is the photo's subject when it weighs this many times any other. On 61 portraits of the development set the portraits with
+"""A face is the photo's subject when it weighs more than this many times any other. On 61 portraits of the development set the portraits with
 people in the background lie at 3.4 and above, pictures of couples and groups below 1.6."""
 EDGE_WEIGHT: Final = 0.4  # of a face in a corner, against one in the middle
 
@@ -57,16 +57,16 @@ def choose_face(faces: Faces, *, width_px: int, height_px: int) -> int | Rejecti
     """
     if not len(faces):
         return Rejection(reason="no_face", detail="no face was found; use a photo that shows one, from the front and upright")
-    weights = _weights(faces, width_px, height_px)
+    weights = face_weights(faces, width_px, height_px)
     best = int(np.argmax(weights))
     others = np.delete(weights, best)
-    if len(others) and weights[best] < DOMINANCE * others.max():
-        rivals = 1 + int(np.count_nonzero(others * DOMINANCE > weights[best]))
+    if len(others) and weights[best] <= DOMINANCE * others.max():
+        rivals = 1 + int(np.count_nonzero(others * DOMINANCE >= weights[best]))
         return Rejection(reason="several_faces", detail=f"{rivals} faces of like size; crop the photo to the one person")
     return best
 
 
-def _weights(faces: Faces, width_px: int, height_px: int) -> F32:
+def face_weights(faces: Faces, width_px: int, height_px: int) -> F32:
     size = np.array([width_px, height_px], np.float32)
     low, high = np.clip(faces.boxes[:, :2], 0, size), np.clip(faces.boxes[:, 2:], 0, size)
     area = np.prod(np.maximum(high - low, 0), axis=1)
