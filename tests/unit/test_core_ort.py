@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.adapters.ort import OrtSession, available_providers, cgroup_cpus, choose_provider, machine_threads
+from core.adapters.ort import OrtSession, available_providers, cgroup_cpus, choose_provider, int8_saturates, machine_threads
 from core.errors import ModelError
 from tests.builders.onnx_models import arcface_model
 
@@ -81,3 +81,21 @@ def test_cgroup_v1_quota(tmp_path: Path, quota: str, cpus: float | None) -> None
     (tmp_path / "cpu.cfs_quota_us").write_text(quota)
     (tmp_path / "cpu.cfs_period_us").write_text("100000")
     assert cgroup_cpus(tmp_path / "absent", tmp_path) == cpus
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "saturates"),
+    [
+        ("x86_64", "fpu avx2 avx512f avx512_vnni", False),
+        ("x86_64", "fpu avx2 avx_vnni f16c", False),
+        ("x86_64", "fpu avx2 avx512f", True),
+        ("aarch64", "", False),
+    ],
+)
+def test_int8_is_computed_exactly_where_the_cpu_would_saturate(tmp_path: Path, machine: str, flags: str, saturates: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: none\n")
+    assert int8_saturates(machine, tmp_path / "cpuinfo") is saturates
+
+
+def test_an_unknown_x86_cpu_is_taken_to_saturate(tmp_path: Path) -> None:
+    assert int8_saturates("x86_64", tmp_path / "absent")
