@@ -14,12 +14,13 @@ from api.middleware import TABLE, add_headers, around
 from api.openapi import openapi_document
 from api.route import Route
 from api.security import check_api_settings
-from api.services import ENROLLING, SERVICES, WORK, ApiServices
+from api.services import ENROLLING, SEARCHING, SERVICES, ApiServices
 from api.table import ROUTES
-from api.work import BoundedWork, Turns
+from api.work import Turns
 from core.errors import UnavailableError
 
-WAITING_PHOTOS = 16  # at 30 to 100 ms a photo the last one waits about a second
+WAITING_SEARCHES = 16  # uploads in memory; at 30 to 100 ms a photo the last one waits about a second
+SEARCHES_AT_ONCE = 2  # decoded photos in memory (up to 192 MB each): one before the models, one on its way
 WAITING_IMPORTS = 8  # uploads that hold their photos in memory
 SHUTDOWN_S = 5.0
 
@@ -40,8 +41,8 @@ def build_app(services: ApiServices) -> web.Application:
         warnings.simplefilter("ignore", kind)  # Python remembers each text it has warned of: clients could fill the memory
     app = web.Application(middlewares=[around], client_max_size=services.settings.api.max_upload_bytes)
     app[SERVICES] = services
-    app[WORK] = BoundedWork(services.executor, most=WAITING_PHOTOS)
-    app[ENROLLING] = Turns(most=WAITING_IMPORTS)
+    app[SEARCHING] = Turns("searches", at_once=SEARCHES_AT_ONCE, most=WAITING_SEARCHES)
+    app[ENROLLING] = Turns("imports", at_once=1, most=WAITING_IMPORTS)
     table: Mapping[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES}
     app[TABLE] = table
     app[DOCUMENT] = msgspec.json.encode(openapi_document(ROUTES, version=_release()))

@@ -260,7 +260,6 @@ class FaceView(Answer):
     """A face of the photo, and who it might be."""
 
     box: Box
-    landmarks: list[tuple[float, float]]
     detector_score: float
     quality: float
     quality_reasons: list[str]
@@ -278,5 +277,4 @@ class SearchAnswer(Answer):
     references: int = Field(description="References compared with.")
     threshold: float
     fpir: float = Field(description="Chance that a stranger's photo matches at this threshold.")
-    shards_missing: int
     faces: list[FaceView]

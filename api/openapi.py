@@ -91,7 +91,7 @@ def _binary(schema: dict[str, Any]) -> dict[str, Any]:
         return {"contentMediaType": "application/octet-stream", "description": schema.get("description", "")}
     if schema.get("type") == "array":
         return schema | {"items": _binary(schema["items"])}
-    return _inlined(schema)
+    return _inlined(schema) | ({"description": schema["description"]} if "description" in schema else {})
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,24 +9,24 @@ from aiohttp import web
 
 from api.events import EventHub
 from api.models import CameraView, ReadyCheck
-from api.photo import PhotoFaces
-from api.work import BoundedWork, Turns
+from api.work import Turns
 from core.errors import UnavailableError
 from core.metrics import Metrics
-from core.ports import Matcher
 from core.settings import Settings
+from core.types import Image
 from enrollment.record import Outcome, Photo
 from enrollment.service import EnrollOptions
 from enrollment.store import GalleryStore
+from recognize.still import FaceAnswer
 from recognize.threshold import ThresholdPolicy
 from sightings.store import SightingStore
 
 
-class ReadsPhotos(Protocol):
-    """Finds and embeds the faces of a photo (see api.photo.PhotoReader)."""
+class Recognizes(Protocol):
+    """Says who is in a picture (see recognize.still.StillRecognizer)."""
 
-    def read(self, data: bytes, *, name: str) -> PhotoFaces:
-        """Run in an executor's thread. Raises UnreadableMediaError, ModelError."""
+    async def recognize(self, image: Image, *, collection: str | None, k: int, threshold: float | None) -> list[FaceAnswer]:
+        """Find, embed and look up each face. Raises UnavailableError, ModelError."""
         ...
 
 
@@ -49,13 +48,10 @@ class ApiServices:
     sightings: SightingStore
     gallery: GalleryStore
     enroller: Enrolls
-    matcher: Matcher
+    still: Recognizes
     await_visible: Callable[[int], Awaitable[None]]
     """Returns when the matcher has the given generation of the gallery; UnavailableError when it does not come to it."""
     policy: ThresholdPolicy
-    photos: ReadsPhotos
-    executor: Executor
-    """Runs ``photos``; one or two threads."""
     readiness: Callable[[], Awaitable[Sequence[ReadyCheck]]]
     """What must work, each with its reason where it does not: database, models, matcher."""
     cameras: Callable[[], Awaitable[Sequence[CameraView]]]
@@ -64,18 +60,13 @@ class ApiServices:
 
 VISIBLE_S = 5.0  # then 202: the change is stored, and will be visible when the matcher is back
 SERVICES = web.AppKey("services", ApiServices)
-WORK = web.AppKey("work", BoundedWork)
+SEARCHING = web.AppKey("searching", Turns)
 ENROLLING = web.AppKey("enrolling", Turns)
 
 
 def services(request: web.Request) -> ApiServices:
     """Return the services behind a request."""
     return request.app[SERVICES]
-
-
-def work(request: web.Request) -> BoundedWork:
-    """Return the bounded executor behind a request."""
-    return request.app[WORK]
 
 
 async def visible(request: web.Request, generation: int) -> bool:

@@ -1,53 +1,25 @@
-"""Heavy work off the event loop, with a bounded queue: what would wait too long is refused at once."""
+"""Heavy work with a bounded queue: a few at a time, and what would wait too long is refused at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 from api.errors import BusyError
 
-T = TypeVar("T")
-
-
-class BoundedWork:
-    """An executor that takes only so much. Thread rule: called on one event loop."""
-
-    def __init__(self, executor: Executor, *, most: int) -> None:
-        """Use an executor.
-
-        Args:
-            executor: runs the work; owned by the caller.
-            most: how many pieces may run or wait at once.
-        """
-        self._executor = executor
-        self._most = most
-        self._held = 0
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run synchronous work and return its result. A cancelled caller's place is free again only when its work has ended.
-
-        Raises:
-            BusyError: so much waits already.
-        """
-        if self._held >= self._most:
-            raise BusyError(f"{self._held} photos are being looked at or wait; try again in a moment")
-        loop = asyncio.get_running_loop()
-        future = self._executor.submit(work)
-        self._held += 1
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
-        return await asyncio.wrap_future(future)
-
-    def _release(self) -> None:
-        self._held -= 1
-
 
 class Turns:
-    """Lets callers in one at a time, and only so many wait. Thread rule: one event loop."""
+    """Lets callers in a few at a time, in order, and only so many wait. Thread rule: one event loop."""
 
-    def __init__(self, *, most: int) -> None:
-        self._lock = asyncio.Lock()
+    def __init__(self, what: str, *, at_once: int, most: int) -> None:
+        """Set the limits.
+
+        Args:
+            what: name of the work in the plural, for the error.
+            at_once: how many may be inside.
+            most: how many may be inside or wait.
+        """
+        self._what = what
+        self._inside = asyncio.Semaphore(at_once)
         self._most = most
         self._held = 0
 
@@ -59,10 +31,10 @@ class Turns:
             BusyError: so many wait already.
         """
         if self._held >= self._most:
-            raise BusyError(f"{self._held} imports run or wait; try again in a moment")
+            raise BusyError(f"{self._held} {self._what} run or wait; try again in a moment")
         self._held += 1
         try:
-            async with self._lock:
+            async with self._inside:
                 yield
         finally:
             self._held -= 1

@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from api.photo import PhotoReader
-
 from api.app import build_app, serve
 from api.events import EventHub
 from api.models import CameraView, ReadyCheck
@@ -104,11 +102,9 @@ class Platform:
             sightings=self.sightings,
             gallery=gallery.store,
             enroller=gallery.enroller,
-            matcher=gallery.matcher,
+            still=gallery.still,
             await_visible=gallery.await_visible,
             policy=gallery.policy,
-            photos=PhotoReader(gallery.detector, gallery.embedder),
-            executor=gallery.executor,
             readiness=self.readiness,
             cameras=self.camera_views,
         )

@@ -6,7 +6,7 @@ const KEPT = 500; // rows in the table; older ones are a click away
 const RETRY_MS = [500, 1000, 2000, 5000];
 const LIVE_S = 15; // an open track that nobody has told of for longer is over, whatever happened to its camera
 const REASONS = {
-  empty_gallery: "nobody is enrolled", below_threshold: "looks like nobody enrolled", ambiguous: "could be two people",
+  empty_gallery: "nobody is enrolled", below_threshold: "matches nobody enrolled", ambiguous: "could be two people",
   erased: "erased on request", too_small: "face too small", blurred: "blurred", too_dark: "too dark", too_bright: "too bright",
   low_contrast: "too little contrast", extreme_pose: "turned away", occluded: "covered", cut_off: "cut off by the frame",
   low_detector_score: "hardly visible",
@@ -53,9 +53,11 @@ function fill(row, sighting) {
 }
 
 function clock(time) {
-  const today = time.toDateString() === new Date().toDateString();
+  const now = new Date();
   const hours = time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  return today ? hours : `${time.toLocaleDateString([], { day: "numeric", month: "short", year: "numeric" })}, ${hours}`;
+  if (time.toDateString() === now.toDateString()) return hours;
+  const year = time.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
+  return `${time.toLocaleDateString([], { day: "numeric", month: "short", ...year })}, ${hours}`;
 }
 
 async function show(image, sighting) {

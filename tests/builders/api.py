@@ -1,27 +1,32 @@
-"""A platform for API tests: real stores, and a photo reader, matcher and enroller small enough to see through."""
+"""A platform for API tests: real stores, and eyes, matcher and enroller small enough to see through."""
 
+import asyncio
+import io
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from api.events import EventHub
 from api.models import CameraView, ReadyCheck
-from api.photo import PhotoFaces
 from api.services import ApiServices
-from core.errors import UnavailableError, UnreadableMediaError
+from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.models.spec import CalibrationPoint, CalibrationSpec, InputSpec, ModelSpec
 from core.ports import Database, MatchAnswer
 from core.settings import ApiSettings, Settings
-from core.types import F32, Candidate, Embeddings, Faces, Quality
+from core.types import F32, Candidate, Embeddings, Faces, Image, Quality
+from detect.tracker import Look
 from embed.calibration import Calibration
 from enrollment.record import NewReference, Outcome, Photo
 from enrollment.service import EnrollOptions
 from enrollment.store import GalleryStore
+from recognize.still import StillRecognizer
 from recognize.threshold import ThresholdPolicy
 from sightings.store import SightingStore, forget_subject
 
@@ -29,27 +34,38 @@ MODEL = "paper"
 DIMENSIONS = 4
 
 
-class PaperReader:
-    """Reads photos like ``face:1,0,0,0`` (one embedding a line); anything else is unreadable."""
+class PaperVision:
+    """Sees one face in each row of a picture: its four red values are the embedding. A black row is no face."""
 
-    def read(self, data: bytes, *, name: str) -> PhotoFaces:
-        if not data.startswith(b"paper"):
-            raise UnreadableMediaError(f"{name}: is no picture")
-        rows = [[float(value) for value in line.split(",")] for line in data.decode().splitlines()[1:]]
-        vectors = np.array(rows, np.float32).reshape(-1, DIMENSIONS)
-        count = len(vectors)
+    embedder = SimpleNamespace(model=MODEL)
+
+    async def call(self, work: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.to_thread(work, *args)
+
+    def look_photo(self, image: Image) -> Look:
+        count = int(np.count_nonzero(image[..., 0].any(axis=1)))
         faces = Faces(
             boxes=np.tile(np.array([10, 10, 110, 130], np.float32), (count, 1)),
             landmarks=np.zeros((count, 5, 2), np.float32),
             scores=np.full(count, 0.9, np.float32),
         )
-        return PhotoFaces(
-            width_px=640,
-            height_px=480,
-            faces=faces,
-            qualities=[Quality(value=0.8, reasons=())] * count,
-            embeddings=Embeddings(model=MODEL, vectors=vectors, norms=np.ones(count, np.float32)),
-        )
+        return Look(faces=faces, patches=np.zeros((count, 1, 1), np.float32), qualities=[Quality(value=0.8, reasons=())] * count)
+
+    def embed(self, images: Sequence[Image], faces: Sequence[Faces]) -> list[Embeddings]:
+        return [
+            Embeddings(model=MODEL, vectors=image[: len(f), :DIMENSIONS, 0].astype(np.float32) / 255, norms=np.ones(len(f), np.float32))
+            for image, f in zip(images, faces, strict=True)
+        ]
+
+
+def picture(*rows: tuple[float, ...]) -> bytes:
+    """Return a PNG for PaperVision; without rows, one without faces."""
+    image = np.zeros((max(1, len(rows)), DIMENSIONS, 3), np.uint8)
+    for place, row in zip(image, rows, strict=False):
+        place[:, 0] = np.array(row) * 255
+    out = io.BytesIO()
+    PIL.Image.fromarray(image).save(out, "PNG")
+    return out.getvalue()
 
 
 @dataclass
@@ -121,6 +137,7 @@ class Platform:
 
     checks: list[ReadyCheck] = field(default_factory=lambda: [ReadyCheck(name="database", ok=True), ReadyCheck(name="models", ok=True)])
     cameras: list[CameraView] = field(default_factory=list)
+    matcher: PaperMatcher = field(default_factory=PaperMatcher)
 
     async def readiness(self) -> Sequence[ReadyCheck]:
         return self.checks
@@ -157,12 +174,15 @@ def calibration() -> Calibration:
     )
 
 
-def services(db: Database, *, api: ApiSettings | None = None, platform: Platform | None = None) -> ApiServices:
+def services(
+    db: Database, *, api: ApiSettings | None = None, platform: Platform | None = None, vision: PaperVision | None = None
+) -> ApiServices:
     """Return services over a database; change single ones with dataclasses.replace."""
-    platform = platform or Platform()
     settings = Settings(api=api or ApiSettings())
     gallery = GalleryStore(db, forget=forget_subject)
-    matcher = PaperMatcher()
+    platform = platform or Platform()
+    matcher = platform.matcher
+    policy = ThresholdPolicy(calibration=calibration(), settings=settings.recognize)
     return ApiServices(
         settings=settings,
         metrics=Metrics(),
@@ -170,11 +190,9 @@ def services(db: Database, *, api: ApiSettings | None = None, platform: Platform
         sightings=SightingStore(db, episode_gap=timedelta(seconds=30)),
         gallery=gallery,
         enroller=PaperEnroller(gallery),
-        matcher=matcher,
+        still=StillRecognizer(vision=vision or PaperVision(), matcher=matcher, policy=policy),  # type: ignore[arg-type]
         await_visible=matcher.await_visible,
-        policy=ThresholdPolicy(calibration=calibration(), settings=settings.recognize),
-        photos=PaperReader(),
-        executor=ThreadPoolExecutor(1),
+        policy=policy,
         readiness=platform.readiness,
         cameras=platform.list_cameras,
     )

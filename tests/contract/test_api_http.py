@@ -16,7 +16,7 @@ from api.models import CameraView, ReadyCheck
 from api.services import ApiServices
 from core.ports import Database
 from core.settings import ApiSettings
-from tests.builders.api import PaperMatcher, Platform, services
+from tests.builders.api import Platform, picture, services
 from tests.builders.sightings import ALICE, BOB, JPEG, NOW_S, arrival
 
 TOKEN = "0123456789abcdef-token"
@@ -134,10 +134,9 @@ async def test_one_reference_can_be_deleted(client: TestClient) -> None:
     assert [one["reference_id"] for one in (await ok(await client.get(path)))["references"]] == [answer["results"][1]["reference_id"]]
 
 
-async def test_a_change_that_the_matcher_has_not_seen_yet_is_accepted_not_done(client: TestClient, behind: ApiServices) -> None:
+async def test_a_change_that_the_matcher_has_not_seen_yet_is_accepted_not_done(client: TestClient, platform: Platform) -> None:
     subject = await ok(await client.post("/v1/subjects", json={"name": "Bob"}), 201)
-    assert isinstance(behind.matcher, PaperMatcher)
-    behind.matcher.away = True
+    platform.matcher.away = True
     await ok(await client.patch(f"/v1/subjects/{subject['subject_id']}", json={"name": "Rob"}), 202)
     assert (await ok(await client.get("/v1/gallery")))["visible"] is False
     await ok(await client.delete(f"/v1/subjects/{subject['subject_id']}"), 202)
@@ -160,10 +159,12 @@ async def test_a_name_that_is_taken_is_a_conflict(client: TestClient) -> None:
 # --- search --------------------------------------------------------------------------------------------------------------------
 
 
-async def test_search_names_who_reaches_the_threshold_and_says_what_it_means(client: TestClient, behind: ApiServices) -> None:
-    assert isinstance(behind.matcher, PaperMatcher)
-    behind.matcher.known = {"Ada": np.array([1, 0, 0, 0], np.float32), "Bea": np.array([0, 1, 0, 0], np.float32)}
-    body = await ok(await client.post("/v1/search", data=photos(b"paper\n1,0,0,0\n0,0,1,0", k="1", fpir="0.01")))
+async def test_search_names_who_reaches_the_threshold_and_says_what_it_means(client: TestClient, platform: Platform) -> None:
+    platform.matcher.known = {"Ada": np.array([1, 0, 0, 0], np.float32), "Bea": np.array([0, 1, 0, 0], np.float32)}
+    for name in platform.matcher.known:
+        subject = await ok(await client.post("/v1/subjects", json={"name": name}), 201)
+        await client.post(f"/v1/subjects/{subject['subject_id']}/references", data=photos(b"paper " + name.encode()))
+    body = await ok(await client.post("/v1/search", data=photos(picture((1, 0, 0, 0), (0, 0, 1, 0)), k="1", fpir="0.01")))
     known, stranger = body["faces"]
     assert (known["outcome"], known["candidates"][0]["subject"], known["candidates"][0]["match"]) == ("subject", "Ada", True)
     assert (stranger["outcome"], stranger["reason"], stranger["candidates"][0]["match"]) == ("stranger", "below_threshold", False)
@@ -174,22 +175,21 @@ async def test_search_names_who_reaches_the_threshold_and_says_what_it_means(cli
 
 
 async def test_search_in_an_empty_gallery_and_of_a_photo_without_faces(client: TestClient) -> None:
-    (face,) = (await ok(await client.post("/v1/search", data=photos(b"paper\n1,0,0,0"))))["faces"]
+    (face,) = (await ok(await client.post("/v1/search", data=photos(picture((1, 0, 0, 0))))))["faces"]
     assert (face["outcome"], face["reason"], face["candidates"]) == ("stranger", "empty_gallery", [])
-    assert (await ok(await client.post("/v1/search", data=photos(b"paper"))))["faces"] == []
+    assert (await ok(await client.post("/v1/search", data=photos(picture()))))["faces"] == []
 
 
-async def test_search_refuses_what_it_cannot_read(client: TestClient, behind: ApiServices) -> None:
-    assert (await error(await client.post("/v1/search", data=photos(b"\x00garbage")), 422))["message"] == "p0.jpg: is no picture"
-    assert "one a request" in (await error(await client.post("/v1/search", data=photos(b"paper", b"paper")), 400))["message"]
-    assert (await error(await client.post("/v1/search", data=photos(b"paper", threshold="2")), 400))["details"][0]["field"] == "threshold"
+async def test_search_refuses_what_it_cannot_read(client: TestClient, platform: Platform) -> None:
+    assert (await error(await client.post("/v1/search", data=photos(b"\x00garbage")), 422))["message"].startswith("p0.jpg: ")
+    assert "one a request" in (await error(await client.post("/v1/search", data=photos(picture(), picture())), 400))["message"]
+    assert (await error(await client.post("/v1/search", data=photos(picture(), threshold="2")), 400))["details"][0]["field"] == "threshold"
     assert (
         "give one of them"
-        in (await error(await client.post("/v1/search", data=photos(b"paper", threshold="0.4", fpir="0.1")), 400))["message"]
+        in (await error(await client.post("/v1/search", data=photos(picture(), threshold="0.4", fpir="0.1")), 400))["message"]
     )
-    assert isinstance(behind.matcher, PaperMatcher)
-    behind.matcher.away = True
-    response = await client.post("/v1/search", data=photos(b"paper\n1,0,0,0"))
+    platform.matcher.away = True
+    response = await client.post("/v1/search", data=photos(picture((1, 0, 0, 0))))
     assert (await error(response, 503))["code"] == "unavailable"
     assert response.headers["Retry-After"] == "1"
 
