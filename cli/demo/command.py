@@ -2,7 +2,6 @@
 
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from cli.demo.view import View
 
 SHORTEST_S = 8.0  # the first visitors have arrived and stood still for some seconds
-OWN_FOLDER = "demo"  # under the default data folder, so that a trial never mixes with real people
+OWN_FOLDER = "demo"  # in the data folder
 EPILOG = "Exit codes: 0 as the script says · 1 not so · 8 the port is taken · others as of sightline."
 
 app = typer.Typer(add_completion=False)
@@ -35,7 +34,6 @@ def demo(
     from cli.demo.play import show
 
     settings = demo_settings(ctx.obj.settings(), port)
-    check_port(settings)
     view = choose_view(as_json=as_json)
     try:
         summary = run_async(show(settings, view, once=once, duration_s=seconds))
@@ -47,29 +45,21 @@ def demo(
 
 
 def demo_settings(settings: Settings, port: int | None) -> Settings:
-    """Return the user's settings in a folder of the demo's own, unless one was named, with the API's port."""
-    default = Path(Settings.model_fields["data_dir"].default)
-    data_dir = default / OWN_FOLDER if settings.data_dir == default else settings.data_dir
-    api = settings.api if port is None else settings.api.model_copy(update={"port": port})
-    return settings.model_copy(update={"data_dir": data_dir, "api": api})
-
-
-def check_port(settings: Settings) -> None:
-    """Find out before any work whether the API can listen.
+    """Return the user's settings in a folder of the demo's own, so that a trial never mixes with real people, and with a port that is free.
 
     Raises:
         UnavailableError: another program has the port.
     """
-    host, port = settings.api.host, settings.api.port
-    if port == 0:
-        return
+    host, wanted = settings.api.host, settings.api.port if port is None else port
     try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            pass
+        with socket.create_server((host, wanted), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            free = int(probe.getsockname()[1])
     except OSError as err:
         raise UnavailableError(
-            f"demo: {host}:{port} is taken by another program; choose another with --port, or any with --port 0"
+            f"demo: {host}:{wanted} can't be listened on ({err.strerror}); choose another port with --port, or any with --port 0"
         ) from err
+    api = settings.api.model_copy(update={"port": free})
+    return settings.model_copy(update={"data_dir": settings.data_dir / OWN_FOLDER, "api": api})
 
 
 def choose_view(*, as_json: bool) -> "View":

@@ -53,6 +53,20 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Showing:
+    """What was noticed while the footage played."""
+
+    started_s: Mapping[str, float]
+    """Unix time of each camera's first frame."""
+    late_s: float = 0.0
+    """By how much a busy machine played it slower than it is."""
+    accounts: Sequence[Account]
+    """One for each camera."""
+    latencies_ms: Sequence[float]
+    """Capture to decision of each sighting's first answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """The outcome of one showing."""
 
@@ -71,22 +85,13 @@ class Summary:
         return seen and not self.stray_names and all(account.balanced and account.published for account in self.accounts)
 
 
-def summarize(
-    scripts: Sequence[CameraScript],
-    sightings: Sequence[Sighting],
-    *,
-    started_s: Mapping[str, float],
-    accounts: Sequence[Account],
-    latencies_ms: Sequence[float],
-) -> Summary:
+def summarize(scripts: Sequence[CameraScript], sightings: Sequence[Sighting], showing: Showing) -> Summary:
     """Hold a showing against its script.
 
     Args:
         scripts: what was played, cut to the footage's length.
         sightings: the last revision of each sighting, with its path.
-        started_s: Unix time of each camera's first frame.
-        accounts: one for each camera.
-        latencies_ms: capture to decision of each sighting's first decision.
+        showing: when it was played, and what it cost.
     """
     findings: list[Finding] = []
     strays: list[str] = []
@@ -95,43 +100,43 @@ def summarize(
         for sighting in sightings:
             if sighting.camera != script.camera:
                 continue
-            visit = whose(script, sighting, started_s.get(script.camera, 0.0))
+            visit = whose(script, sighting, showing.started_s.get(script.camera, 0.0), late_s=showing.late_s)
             if visit is not None:
                 of_visit[visit].append(sighting)
             elif sighting.subject is not None and sighting.outcome == "subject":
                 strays.append(sighting.subject)
         findings += [_finding(script.camera, visit, seen) for visit, seen in of_visit.items()]
-    ordered = sorted(latencies_ms)
+    ordered = sorted(showing.latencies_ms)
     return Summary(
         findings=tuple(findings),
         stray_names=tuple(strays),
-        accounts=tuple(accounts),
+        accounts=tuple(showing.accounts),
         latency_p50_ms=_percentile(ordered, 0.50),
         latency_p95_ms=_percentile(ordered, 0.95),
     )
 
 
-def whose(script: CameraScript, sighting: Sighting, started_s: float) -> Visit | None:
+def whose(script: CameraScript, sighting: Sighting, started_s: float, *, late_s: float = 0.0) -> Visit | None:
     """Return the scripted visit that a sighting's path follows, by the vote of its points; None where the script has nobody."""
     votes: Counter[Visit] = Counter()
+    shifts_s = [0.0, -SLACK_S, SLACK_S, *(-SLACK_S * n for n in range(2, 2 + int(late_s / SLACK_S)))]
     for point in sighting.path:
         x_px, y_px = (point.x1 + point.x2) / 2, (point.y1 + point.y2) / 2
-        near = _nearest(script, point.t_s - started_s, x_px, y_px)
+        t_s = point.t_s - started_s
+        near = _nearest(script, [t_s + shift_s for shift_s in shifts_s], x_px, y_px)
         if near is not None:
             votes[near] += 1
     return votes.most_common(1)[0][0] if votes else None
 
 
-def _nearest(script: CameraScript, t_s: float, x_px: float, y_px: float) -> Visit | None:
-    best, best_reach = None, REACH_FACES
-    for time_s in (t_s, t_s - SLACK_S, t_s + SLACK_S):
-        for visit, stop in script.whereabouts(time_s):
-            reach = hypot(stop.x_px - x_px, stop.y_px - y_px) / stop.height_px
-            if reach < best_reach:
-                best, best_reach = visit, reach
-        if best is not None:
-            break
-    return best
+def _nearest(script: CameraScript, times_s: Sequence[float], x_px: float, y_px: float) -> Visit | None:
+    """Return who is nearest to a point at the first of the times at which anybody is near it."""
+    for t_s in times_s:
+        near = [(hypot(stop.x_px - x_px, stop.y_px - y_px) / stop.height_px, visit) for visit, stop in script.whereabouts(t_s)]
+        reach, visit = min(near, key=lambda pair: pair[0], default=(REACH_FACES, None))
+        if reach < REACH_FACES:
+            return visit
+    return None
 
 
 def _finding(camera: str, visit: Visit, sightings: Sequence[Sighting]) -> Finding:

@@ -60,9 +60,13 @@ class CameraState:
 
 
 class View(Protocol):
-    """Shows a showing. Thread rule: one event loop."""
+    """Shows a showing. Thread rule: one event loop; ``preparing`` from any thread."""
 
-    def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], threshold_note: str) -> None:
+    def preparing(self, what: str) -> None:
+        """Say what is being done before the cameras run."""
+        ...
+
+    def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], note: str) -> None:
         """Say that the cameras run."""
         ...
 
@@ -92,11 +96,18 @@ class TableView:
         self._states: Sequence[CameraState] = ()
         self._title = ""
         self._live: Live | None = None
+        self._status = console.status("")
 
-    def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], threshold_note: str) -> None:
+    def preparing(self, what: str) -> None:
+        """Show a spinner."""
+        self._status.update(what)
+        self._status.start()
+
+    def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], note: str) -> None:
         """Open the table."""
+        self._status.stop()
         self._title = f"[bold]Sightline demo[/] · enrolled: {', '.join(people)} · API and live page: [link={url}]{url}[/link]"
-        self._console.print(Text(threshold_note, style="dim"))
+        self._console.print(Text(note, style="dim"))
         self._live = Live(self._render(), console=self._console, refresh_per_second=REFRESH_PER_S)
         self._live.start()
 
@@ -119,6 +130,7 @@ class TableView:
 
     def close(self) -> None:
         """Stop the live display; what it showed stays on the screen."""
+        self._status.stop()
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -161,10 +173,14 @@ class LineView:
         self._console = console
         self._said: dict[str, tuple[str, bool]] = {}
 
-    def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], threshold_note: str) -> None:
+    def preparing(self, what: str) -> None:
+        """Print it."""
+        self._say(what)
+
+    def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], note: str) -> None:
         """Say what runs."""
         self._say(f"Sightline demo: enrolled {', '.join(people)}; cameras {', '.join(cameras)}; API on {url}")
-        self._say(threshold_note)
+        self._say(note)
 
     def seen(self, sighting: Seen) -> None:
         """Print a line when the answer changed or the person left."""
@@ -194,9 +210,13 @@ class LineView:
 class JsonView:
     """JSON lines on stdout. For programs."""
 
-    def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], threshold_note: str) -> None:
+    def preparing(self, what: str) -> None:
+        """Emit ``preparing``."""
+        emit({"event": "preparing", "what": what})
+
+    def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], note: str) -> None:
         """Emit ``ready``."""
-        emit({"event": "ready", "url": url, "people": list(people), "cameras": list(cameras), "note": threshold_note})
+        emit({"event": "ready", "url": url, "people": list(people), "cameras": list(cameras), "note": note})
 
     def seen(self, sighting: Seen) -> None:
         """Emit ``sighting``."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cli.demo.script import LOBBY
-from cli.demo.summary import Account, Summary, summarize, whose
+from cli.demo.summary import Account, Showing, Summary, summarize, whose
 from core.schema import Sighting, StageTimes, TrackPoint
 
 START_S = 1_700_000_000.0
@@ -46,7 +46,7 @@ def sighting_of(visit_index: int, name: str | None, *, score: float = 0.7, shift
 
 
 def summary_of(*sightings: Sighting, account: Account = BALANCED) -> Summary:
-    return summarize([SCRIPT], sightings, started_s={"lobby": START_S}, accounts=[account], latencies_ms=[40.0, 60.0, 90.0])
+    return summarize([SCRIPT], sightings, Showing(started_s={"lobby": START_S}, accounts=[account], latencies_ms=[40.0, 60.0, 90.0]))
 
 
 def test_everything_right() -> None:
@@ -92,6 +92,12 @@ def test_whose_path_it_is_goes_by_place_and_time() -> None:
     assert whose(SCRIPT, sighting_of(1, None), START_S - 60) is None
 
 
+def test_footage_that_played_late_is_matched_too() -> None:
+    late = sighting_of(0, "Barack Obama")
+    assert whose(SCRIPT, late, START_S - 8.0) != OBAMA
+    assert whose(SCRIPT, late, START_S - 8.0, late_s=8.0) == OBAMA
+
+
 def test_no_sightings_no_latency() -> None:
-    summary = summarize([SCRIPT], [], started_s={}, accounts=[BALANCED], latencies_ms=[])
+    summary = summarize([SCRIPT], [], Showing(started_s={}, accounts=[BALANCED], latencies_ms=[]))
     assert (summary.latency_p50_ms, summary.latency_p95_ms) == (None, None)
