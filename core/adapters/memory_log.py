@@ -16,7 +16,7 @@ from core.ports import Record
 from core.schema import DeadLetter, encode
 
 DEFAULT_PARTITIONS = 16  # more than cameras on one machine usually need: one busy camera seldom shares with another
-DEFAULT_CAPACITY = 16  # records a partition: 1.6 s at 10 fps; older frames are worth less than fresh ones
+DEFAULT_CAPACITY = 4  # records a partition: under overload latency is bounded to what waits here; older frames are worth less
 DEAD_PREFIX = "dead."
 
 
