@@ -1,5 +1,7 @@
 """Alignment: five landmarks decide how a face is turned, scaled and moved onto the embedder's template. Pure."""
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +77,7 @@ def cut(image: Image, matrix: NDArray[np.float64], side: int) -> U8:
     """Warp one chip; ``matrix`` (2, 3) leads from source to chip pixels."""
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if 0 < scale < 0.5:
-        image, matrix = cut_out(image, matrix, side)
+        image, matrix = cut_out(image, matrix, side, scale)
         while scale < 0.5 and min(image.shape[:2]) >= 2:
             image, scale = halve(image), scale * 2
             # chip = A (2 x' + 1/2) + b, for pixel centres at integers
@@ -83,16 +85,17 @@ def cut(image: Image, matrix: NDArray[np.float64], side: int) -> U8:
     return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore[return-value]
 
 
-def cut_out(image: Image, matrix: NDArray[np.float64], side: int) -> tuple[Image, NDArray[np.float64]]:
+def cut_out(image: Image, matrix: NDArray[np.float64], side: int, scale: float) -> tuple[Image, NDArray[np.float64]]:
     """Return the part of the picture that the chip shows, and the matrix from that part to the chip."""
-    corners = np.array([[0, 0], [side, 0], [0, side], [side, side]], np.float64)
-    source = (corners - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+    (a, _, shift_x), (b, _, shift_y) = matrix.tolist()
+    reach = (abs(a) + abs(b)) / scale**2 * side / 2 + 2 / scale  # half the turned chip, and what bilinear sampling after halving reaches
+    dx, dy = side / 2 - shift_x, side / 2 - shift_y
+    centre_x, centre_y = (a * dx + b * dy) / scale**2, (a * dy - b * dx) / scale**2
     height, width = image.shape[:2]
-    margin = 2 * max(1.0, 1 / float(np.hypot(matrix[0, 0], matrix[1, 0])))  # what bilinear sampling after halving reaches
-    low = np.floor(source.min(axis=0) - margin)
-    high = np.ceil(source.max(axis=0) + margin)
-    x1, y1 = int(np.clip(low[0], 0, width - 1)), int(np.clip(low[1], 0, height - 1))
-    x2, y2 = int(np.clip(high[0], x1 + 1, width)), int(np.clip(high[1], y1 + 1, height))
+    x1 = min(max(math.floor(centre_x - reach), 0), width - 1)
+    y1 = min(max(math.floor(centre_y - reach), 0), height - 1)
+    x2 = min(max(math.ceil(centre_x + reach), x1 + 1), width)
+    y2 = min(max(math.ceil(centre_y + reach), y1 + 1), height)
     moved = matrix.copy()
     moved[:, 2] += matrix[:, :2] @ np.array([x1, y1], np.float64)
     return image[y1:y2, x1:x2], moved
