@@ -1,11 +1,11 @@
 """The motion gate: which frames of a camera are worth looking at, and why. Pure: no I/O, no clock, no threads.
 
 A frame passes because something moves (``motion``), because it just did or a face track lives (``hold``), or because the
-camera has been silent for long (``heartbeat``). It stays because nothing moves (``still``) or because the camera has
-had its share (``rate``). Every decision carries its reason.
+camera has been silent for long (``heartbeat``). It stays because nothing moves (``still``), or because it lies between
+the frames that the camera's rate allows (``rate``): such a frame is not even looked at, which costs nothing and loses
+nothing, as the next one is a tenth of a second away. Every decision carries its reason.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,9 +24,9 @@ class GateSettings:
     """How one camera is gated."""
 
     max_fps: float = 10.0
-    """Rate cap of passed frames."""
+    """Rate cap of frames that are looked at, and so of passed frames."""
     hold_s: float = 1.0
-    """The gate stays open for this long after the last motion."""
+    """The gate stays open for this long after the last motion; half of it when the picture is its background again."""
     heartbeat_s: float = 10.0
     """A frame passes at least this often."""
     track_fps: float = 2.0
@@ -53,7 +53,10 @@ class Decision:
     boxes: tuple[Box, ...]
     """Where it moves: x1, y1, x2, y2 in frame pixels, largest first; empty when the frame stays."""
     scene_cut: bool
-    """The whole picture is another one. Kept for the next passed frame when this one does not pass."""
+    """The whole picture is another one."""
+
+
+STAYS_FOR_RATE = Decision(publish=False, reason="rate", boxes=(), scene_cut=False)
 
 
 class Cadence:
@@ -86,7 +89,6 @@ class MotionGate:
         self._light_s = float("-inf")
         self._last_s: float | None = None
         self._frame_s = 0.0
-        self._cut_pending = False
 
     def decide(self, y: U8, now_s: float, *, track_live: bool) -> Decision:
         """Look at one frame and say whether it passes.
@@ -100,23 +102,20 @@ class MotionGate:
             The decision. The first frame passes, as a scene cut.
         """
         self._follow_rate(now_s)
+        if not self._cadence.ready(now_s, self._frame_s):
+            return STAYS_FOR_RATE
+        self._cadence.take(now_s)
         seen = self._motion.look(y, now_s)
-        self._cut_pending |= seen.scene_cut
         if seen.moving:
             self._moved_s = now_s
         light = seen.light and now_s - self._light_s >= LIGHT_PAUSE_S
         if seen.light:
             self._light_s = now_s
-        moving = seen.moving or seen.scene_cut or light
-        reason = self._reason(now_s, moving=moving, seen=seen, track_live=track_live)
-        if reason not in ("still", "heartbeat") and not self._cadence.ready(now_s, self._frame_s):
-            reason = "rate"
-        publish = reason not in ("still", "rate")
-        cut = self._cut_pending
+        reason = self._reason(now_s, moving=seen.moving or seen.scene_cut or light, seen=seen, track_live=track_live)
+        publish = reason != "still"
         if publish:
-            self._cadence.take(now_s)
-            self._published_s, self._cut_pending = now_s, False
-        return Decision(publish=publish, reason=reason, boxes=self._motion.boxes(seen) if publish else (), scene_cut=cut)
+            self._published_s = now_s
+        return Decision(publish=publish, reason=reason, boxes=self._motion.boxes(seen) if publish else (), scene_cut=seen.scene_cut)
 
     def _reason(self, now_s: float, *, moving: bool, seen: Motion, track_live: bool) -> Reason:
         if moving:
@@ -136,15 +135,3 @@ class MotionGate:
         elif self._last_s is not None and 0.0 < now_s - self._last_s < 1.0:
             self._frame_s += (now_s - self._last_s - self._frame_s) * (0.1 if self._frame_s else 1.0)
         self._last_s = now_s
-
-
-def gate_settings(defaults: "GateSettings", *, zones: Sequence[Polygon], masks: Sequence[Polygon]) -> GateSettings:
-    """Return the settings with other zones and masks."""
-    return GateSettings(
-        max_fps=defaults.max_fps,
-        hold_s=defaults.hold_s,
-        heartbeat_s=defaults.heartbeat_s,
-        track_fps=defaults.track_fps,
-        zones=tuple(zones),
-        masks=tuple(masks),
-    )

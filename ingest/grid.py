@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from core.types import U8
 from ingest.zones import Polygon, rasterize
 
-CELL_COLUMNS = 256  # a person 60 px high at 1080p still covers 7 rows of cells
+CELL_COLUMNS = 192  # a person 60 px high at 1080p still covers 6 rows of cells
 BLOCK_CELLS = 4  # a mean of 16 samples has a quarter of their noise, and a small person still fills a block
-COUNTED_LEVEL = 64  # of 255: a block counts when a quarter of it lies in a zone and outside the masks
 
 Box = tuple[int, int, int, int]
 """x1, y1, x2, y2 in frame pixels."""
@@ -30,8 +29,8 @@ class Grid:
         self._padded = tuple(blocks * BLOCK_CELLS for blocks in self.shape)
         mask = rasterize(zones, masks, width=self._sampled[1], height=self._sampled[0])
         self._mask = None if mask is None else self._pad(mask)
-        self.counted: NDArray[np.bool_] | None = None if self._mask is None else self.average(self._mask) >= COUNTED_LEVEL
-        """Blocks where motion counts, or None for all."""
+        self.share = 1.0 if self._mask is None else max(float(self._mask.mean()) / 255.0, 1e-3)
+        """Share of the picture where motion counts."""
 
     def sample(self, y: U8) -> U8:
         """Take the cells of a (height, width) luma plane, any strides; a small contiguous copy."""

@@ -36,24 +36,27 @@ NO_CHANGE = GlobalChange(None, False)
 
 
 class GlobalWatch:
-    """Compares each frame's block means with the frame before. Thread rule: one thread."""
+    """Judges pairs of successive frames that look different everywhere. Thread rule: one thread."""
 
-    def __init__(self, blocks: U8) -> None:
-        self._blocks = blocks
+    def __init__(self) -> None:
         self._usual = 0.0
+        self._last_s = float("-inf")
 
-    def compare(self, blocks: U8, dt_s: float) -> GlobalChange:
-        """Take the next frame's (rows, columns) uint8 block means, dt_s after the last ones."""
-        before, self._blocks = self._blocks, blocks
-        change = cv2.absdiff(blocks, before)
+    def compare(self, before: U8, after: U8, now_s: float) -> GlobalChange:
+        """Compare the (rows, columns) uint8 block means of two successive frames.
+
+        Need only be asked when most of the picture changed; a change that comes again and again (a flickering lamp)
+        becomes usual, and is then no event.
+        """
+        change = cv2.absdiff(before, after)
         middle = float(cv2.mean(change)[0])
-        usual = self._usual
-        self._usual += (middle - usual) * (1.0 - math.exp(-dt_s / USUAL_TAU_S))
+        usual = self._usual * math.exp(-max(now_s - self._last_s, 0.0) / USUAL_TAU_S)
+        self._usual, self._last_s = max(usual, usual + 0.2 * (middle - usual)), now_s
         if middle < GLOBAL_SHARE * GLOBAL_LEVELS or middle < GLOBAL_RISE * usual:
             return NO_CHANGE
         if np.count_nonzero(change > GLOBAL_LEVELS) < GLOBAL_SHARE * change.size:
             return NO_CHANGE
-        return _judge(before.astype(np.float32).ravel(), blocks.astype(np.float32).ravel(), float(np.mean(change)))
+        return _judge(before.astype(np.float32).ravel(), after.astype(np.float32).ravel(), float(np.mean(change)))
 
 
 def _judge(before: F32, after: F32, change: float) -> GlobalChange:
@@ -65,6 +68,11 @@ def _judge(before: F32, after: F32, change: float) -> GlobalChange:
     if correlation > LIGHT_CORRELATION and left < LIGHT_RESIDUAL * change:
         return GlobalChange((gain, offset), False)
     return GlobalChange(None, True) if correlation < CUT_CORRELATION else NO_CHANGE
+
+
+def fit_blocks(before: U8, after: U8) -> tuple[float, float]:
+    """Fit ``after = gain * before + offset`` to two pictures' block means."""
+    return fit_light(before.astype(np.float32).ravel(), after.astype(np.float32).ravel())
 
 
 def fit_light(before: F32, after: F32) -> tuple[float, float]:

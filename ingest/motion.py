@@ -2,14 +2,15 @@
 
 Three distances in time are compared, on the grid of ``ingest.grid``:
 
-- the previous frame: did the whole picture change at once (a cut, a light switch)?
 - the frame 0.5 s earlier: does something move, even slowly? The previous frame alone loses people who stand.
+- the previous frame, when most of the picture differs: did it change at once (a cut, a light switch)?
 - a background that follows the scene within seconds: is anything there at all? It tells a person from the place that
   a person just left, and keeps whoever holds quite still for a few seconds.
 
-Thresholds follow the camera's noise, a running quantile of the block differences. Brightness that drifts everywhere
-(exposure, clouds) is fitted by a gain and an offset and taken out before comparing. Constants are measured on rendered
-and real footage with ``sightline bench ingest --clip``; docs/ingest.md has the table.
+Thresholds follow the camera's noise. Brightness that drifts everywhere (exposure, clouds) is fitted by a gain and an
+offset and taken out before comparing. Constants are measured on rendered and real footage with ``sightline bench ingest
+--clip``; docs/ingest.md has the table. The common path, a picture in which nothing happens, is kept to a handful of calls:
+between two frames the decoder has emptied the caches, and every call costs several times what it costs in a loop.
 """
 
 import math
@@ -23,26 +24,27 @@ from numpy.typing import NDArray
 
 from core.types import F32, U8
 from ingest.grid import BLOCK_CELLS, Box, Grid
-from ingest.light import NO_CHANGE, GlobalWatch, fit_light
+from ingest.light import NO_CHANGE, GlobalWatch, fit_blocks
 from ingest.zones import Polygon
 
 LAG_S = 0.5  # measured against 0.1 and 2 s: a swaying person shows, exposure drift does not yet
 LAG_STEP_S = 0.08  # the ring keeps a frame this often: about 7 small frames at any frame rate
 MOTION_FLOOR = 6.0  # luma levels; the pulse of key frames in H.264 reaches 5 on a clean camera
-NOISE_FACTOR = 1.8  # the largest of 2300 block means of Gaussian noise is 1.7 times their mean
+NOISE_FACTOR = 1.8  # the largest of 1300 block means of Gaussian noise is 1.7 times their mean
 STRONG = 2.0  # times the threshold: a single block is enough; weaker ones need a neighbour
-NOISE_QUANTILE = 0.75  # movers may fill a quarter of the picture without counting as noise
 NOISE_RISE_S, NOISE_FALL_S = 4.0, 1.0  # rises slowly, so that passing people do not count
 NOISE_LIMIT = 20.0  # luma levels; above this nothing could be told from noise anyway
-DRIFT_LEVELS = 2.0  # a median this far above the noise is light, not things: fit it and look again
+DRIFT_LEVELS = 2.0  # a mean difference this far above the noise may be light, not things: fit it and look again
+GLOBAL_LEVEL = 6.0  # a mean difference above which the whole picture may have changed
 PRESENCE_FLOOR = 7.0  # the background is older, so shadows and exposure leave more behind
 PRESENCE_STAYS = 0.6  # hysteresis: a place stays occupied down to this share of the threshold
-PRESENCE_BLOCKS = 4  # about 64x64 pixels at 1080p; the face of a smaller figure could not be told anyway
+PRESENCE_BLOCKS = 3  # about 70x70 pixels at 1080p; the face of a smaller figure could not be told anyway
 PRESENCE_S = 6.0  # people who stand shift their weight at least this often; a moved chair stops counting after it
-BACKGROUND_STEP_S = 0.2  # the background is slow: following it five times a second is enough
+BACKGROUND_STEP_S = 0.19  # the background is slow: following it five times a second is enough
 BACKGROUND_TAU_S = 8.0  # how fast free places follow the light of the day
 MAX_BOXES = 16
 NEIGHBOURS: U8 = np.ones((3, 3), np.uint8)
+BESIDE: U8 = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.uint8)
 
 Blocks = NDArray[np.bool_]
 
@@ -63,28 +65,37 @@ class Motion:
     """Where it moves, on the analyzer's grid."""
 
 
-class _Threshold:
-    """A running noise level and the block difference above which something is not noise."""
+class _Level:
+    """The running noise of a kind of difference, and the threshold above which a block is not noise.
+
+    The mean is taken over differences clipped at the threshold, so that a mover weighs no more than its share of the picture.
+    """
 
     def __init__(self, floor: float, now_s: float) -> None:
-        self._floor = floor
+        self._floor, self._last_s = floor, now_s
         self._level = 1.0
-        self._last_s = now_s
+        self.threshold = floor + NOISE_FACTOR
 
-    def drifts(self, median: float) -> bool:
-        return median > self._level + DRIFT_LEVELS
+    def mean(self, difference: U8, share: float) -> float:
+        """Return the clipped mean over the share of the blocks that counts (the others are 0)."""
+        clipped = cv2.threshold(difference, self.threshold, 0.0, cv2.THRESH_TRUNC)[1]
+        return float(cv2.mean(clipped)[0]) / share
 
-    def follow(self, levels: tuple[float, float], now_s: float) -> float:
-        """Take the (median, quantile) of a frame's differences; return the threshold for it."""
-        median, quantile = levels
+    def drifts(self, mean: float) -> bool:
+        """Return whether a mean is so far above the noise that the light may have changed."""
+        return mean > self._level + DRIFT_LEVELS
+
+    def follow(self, mean: float, now_s: float) -> float:
+        """Take a frame's clipped mean and return the threshold for that frame."""
         dt_s, self._last_s = now_s - self._last_s, now_s
-        tau_s = NOISE_RISE_S if quantile > self._level else NOISE_FALL_S
-        self._level += (min(quantile, NOISE_LIMIT) - self._level) * (1.0 - math.exp(-dt_s / tau_s))
-        return self._floor + NOISE_FACTOR * max(self._level, median)
+        tau_s = NOISE_RISE_S if mean > self._level else NOISE_FALL_S
+        self._level += (min(mean, NOISE_LIMIT) - self._level) * (1.0 - math.exp(-dt_s / tau_s))
+        self.threshold = self._floor + NOISE_FACTOR * max(self._level, mean)
+        return self.threshold
 
 
 class MotionAnalyzer:
-    """Compares the frames of one camera. Thread rule: one thread; keeps about 1 MB."""
+    """Compares the frames of one camera. Thread rule: one thread; keeps about 0.5 MB."""
 
     def __init__(self, zones: Sequence[Polygon] = (), masks: Sequence[Polygon] = ()) -> None:
         self._zones, self._masks = tuple(zones), tuple(masks)
@@ -102,7 +113,7 @@ class MotionAnalyzer:
         """
         if self._scene is None or y.shape != self._scene.grid.frame_shape or now_s < self._scene.last_s:
             self._scene = _Scene(Grid(*y.shape, zones=self._zones, masks=self._masks), y, now_s)
-            return Motion(scene_cut=True, blocks=np.zeros(self._scene.grid.shape, np.bool_))
+            return Motion(scene_cut=True, blocks=self._scene.nowhere)
         return self._scene.look(y, now_s)
 
     def boxes(self, motion: Motion) -> tuple[Box, ...]:
@@ -115,112 +126,116 @@ class _Scene:
 
     def __init__(self, grid: Grid, y: U8, now_s: float) -> None:
         self.grid = grid
-        self._motion_threshold, self._presence_threshold = _Threshold(MOTION_FLOOR, now_s), _Threshold(PRESENCE_FLOOR, now_s)
-        self.last_s = self._followed_s = now_s
-        cells = grid.sample(y)
-        blocks = grid.average(cells)
-        self._watch = GlobalWatch(blocks)
-        self._ring: deque[tuple[float, U8, U8]] = deque()
-        self._background: F32 = cells.astype(np.float32)
-        self._occupied: Blocks = np.zeros(grid.shape, np.bool_)
-        self._near: Blocks = np.zeros(grid.shape, np.bool_)
-        self._moved_s: NDArray[np.float64] = np.zeros(grid.shape)
+        self.nowhere: Blocks = np.zeros(grid.shape, np.bool_)
+        self.last_s = now_s
+        self._motion, self._presence = _Level(MOTION_FLOOR, now_s), _Level(PRESENCE_FLOOR, now_s)
+        self._watch = GlobalWatch()
+        self._last = grid.sample(y)
+        self._ring: deque[tuple[float, U8]] = deque()
+        self._begin(now_s)
+
+    def _begin(self, now_s: float) -> None:
+        """Start again from the last frame: what was before is not comparable."""
+        self._ring = deque([(now_s, self._last)])
+        self._background: F32 = self._last.astype(np.float32)
+        self._shown = self._last  # the background as uint8
+        self._followed_s = now_s
+        self._occupied = self._near = self.nowhere
+        self._moved_s: NDArray[np.float64] = np.full(self.grid.shape, -math.inf)
         self._present = False
-        self._forget(cells, blocks, now_s)
 
     def look(self, y: U8, now_s: float) -> Motion:
         """Compare a frame of this size with the ones before it."""
-        dt_s, self.last_s = now_s - self.last_s, now_s
+        self.last_s = now_s
         cells = self.grid.sample(y)
-        blocks = self.grid.average(cells)
-        change = self._watch.compare(blocks, dt_s)
-        if change is not NO_CHANGE:
-            self._forget(cells, blocks, now_s, light=change.light)
-            return Motion(light=change.light is not None, scene_cut=change.scene_cut, present=self._present, blocks=self._occupied)
-        active = self._active(cells, blocks, now_s)
+        before, self._last = self._last, cells
+        difference = self.grid.difference(cells, self._ring[0][1])
+        mean = self._motion.mean(difference, self.grid.share)
+        if mean > GLOBAL_LEVEL:
+            change = self._watch.compare(self.grid.average(before), self.grid.average(cells), now_s)
+            if change is not NO_CHANGE:
+                return self._start_again(change.light, now_s)
+        if self._motion.drifts(mean):
+            difference, mean = self._without_drift(cells, mean, difference)
+        active = _without_specks(difference, self._motion.follow(mean, now_s))
         due = now_s - self._followed_s >= BACKGROUND_STEP_S
-        if due or (active.any() and not (active & self._near).any()):
-            ahead, threshold = self._ahead(cells, blocks, now_s)
-            self._near = cv2.dilate((ahead > PRESENCE_STAYS * threshold).astype(np.uint8), NEIGHBOURS).astype(np.bool_)
-            if due:
-                active |= self._follow(cells, ahead, threshold, active=active & self._near, now_s=now_s)
-        active &= self._near  # a place that someone just left differs from before, but not from the background
-        self._remember(cells, blocks, now_s)
-        return Motion(moving=bool(active.any()), present=self._present, blocks=active)
+        if due or (active is not None and not (active & self._near).any()):
+            active = self._compare_background(cells, active, now_s, due=due)
+        elif active is not None:
+            active &= self._near
+        self._remember(cells, now_s)
+        moving = active is not None and bool(active.any())
+        return Motion(moving=moving, present=self._present, blocks=self.nowhere if active is None else active)
 
-    def _forget(self, cells: U8, blocks: U8, now_s: float, *, light: tuple[float, float] | None = None) -> None:
-        """Start again from this frame: what was before is not comparable, unless a gain and an offset carry it over."""
-        self._ring = deque([(now_s, cells, blocks)])
-        if light is not None:
-            self._background = _relit(self._background, light)
-            return
-        self._background = cells.astype(np.float32)
-        self._followed_s = now_s
-        self._occupied = np.zeros_like(self._occupied)
-        self._near = np.zeros_like(self._occupied)
-        self._moved_s[:] = -math.inf
-        self._present = False
+    def _start_again(self, light: tuple[float, float] | None, now_s: float) -> Motion:
+        """Take over another picture, or the same one under another light."""
+        if light is None:
+            self._begin(now_s)
+        else:
+            self._ring = deque([(now_s, self._last)])
+            self._relight(light)
+        return Motion(light=light is not None, scene_cut=light is None, present=self._present, blocks=self.nowhere)
 
-    def _remember(self, cells: U8, blocks: U8, now_s: float) -> None:
+    def _relight(self, light: tuple[float, float]) -> None:
+        relit = self._background * np.float32(light[0]) + np.float32(light[1])
+        self._background = np.asarray(np.clip(relit, 0.0, 255.0), np.float32)
+        self._shown = self._background.astype(np.uint8)
+
+    def _without_drift(self, cells: U8, mean: float, difference: U8) -> tuple[U8, float]:
+        """Compare again with the earlier frame brought to today's light; return the better of the two (difference, mean)."""
+        earlier = self._ring[0][1]
+        gain, offset = fit_blocks(self.grid.average(earlier), self.grid.average(cells))
+        relit = self.grid.difference(cells, np.asarray(cv2.addWeighted(earlier, gain, earlier, 0.0, offset), np.uint8))
+        relit_mean = self._motion.mean(relit, self.grid.share)
+        return (relit, relit_mean) if relit_mean < mean else (difference, mean)
+
+    def _remember(self, cells: U8, now_s: float) -> None:
         if now_s - self._ring[-1][0] >= LAG_STEP_S:
-            self._ring.append((now_s, cells, blocks))
+            self._ring.append((now_s, cells))
         while len(self._ring) > 1 and now_s - self._ring[1][0] >= LAG_S:
             self._ring.popleft()
 
-    def _levels(self, difference: U8, free: Blocks | None) -> tuple[float, float]:
-        """Return the median and the NOISE_QUANTILE of the blocks that count and are free."""
-        counted = self.grid.counted
-        chosen = free if counted is None else counted if free is None else counted & free
-        values = difference.ravel() if chosen is None else difference[chosen]
-        if not values.size:
-            return 0.0, 0.0
-        median, quantile = values.size // 2, int(NOISE_QUANTILE * values.size)
-        ordered = np.partition(values, (median, quantile))
-        return float(ordered[median]), float(ordered[quantile])
+    def _compare_background(self, cells: U8, active: Blocks | None, now_s: float, *, due: bool) -> Blocks | None:
+        """Keep the active blocks only where something stands out; when due, follow the background and add what is new.
 
-    def _active(self, cells: U8, blocks: U8, now_s: float) -> Blocks:
-        """Return the blocks that differ from the frame LAG_S earlier."""
-        _, earlier, earlier_blocks = self._ring[0]
-        difference = self.grid.difference(cells, earlier)
-        levels = self._levels(difference, None)
-        if self._motion_threshold.drifts(levels[0]):
-            gain, offset = fit_light(earlier_blocks.astype(np.float32).ravel(), blocks.astype(np.float32).ravel())
-            difference = self.grid.difference(cells, np.asarray(cv2.addWeighted(earlier, gain, earlier, 0.0, offset), np.uint8))
-            levels = self._levels(difference, None)
-        threshold = self._motion_threshold.follow(levels, now_s)
-        return _without_specks(difference, threshold)
+        A place that someone just left differs from before, but not from the background.
+        """
+        ahead = self.grid.difference(cells, self._shown)
+        mean = self._presence.mean(ahead, self.grid.share)
+        if self._presence.drifts(mean):
+            self._relight(fit_blocks(self.grid.average(self._shown), self.grid.average(cells)))
+            ahead = self.grid.difference(cells, self._shown)
+            mean = self._presence.mean(ahead, self.grid.share)
+        threshold = self._presence.follow(mean, now_s)
+        if active is None and not self._present and cv2.minMaxLoc(ahead)[1] <= PRESENCE_STAYS * threshold:
+            self._occupied = self._near = self.nowhere
+        else:
+            near = cv2.dilate((ahead > PRESENCE_STAYS * threshold).astype(np.uint8), NEIGHBOURS)
+            self._near = near.astype(np.bool_)
+            active = self.nowhere if active is None else active & self._near
+            if due:
+                active = active | self._occupy(cells, ahead, threshold, active=active, now_s=now_s)
+        if due:
+            self._absorb(cells, ~self._occupied, 1.0 - math.exp((self._followed_s - now_s) / BACKGROUND_TAU_S))
+            self._shown = self._background.astype(np.uint8)
+            self._followed_s = now_s
+        return active
 
-    def _ahead(self, cells: U8, blocks: U8, now_s: float) -> tuple[U8, float]:
-        """Return how far each block stands out from the background, and the threshold for it."""
-        free = ~self._occupied if self._present else None
-        background = self._background.astype(np.uint8)
-        difference = self.grid.difference(cells, background)
-        levels = self._levels(difference, free)
-        if self._presence_threshold.drifts(levels[0]):
-            gain, offset = fit_light(self.grid.average(background).astype(np.float32).ravel(), blocks.astype(np.float32).ravel())
-            self._background = _relit(self._background, (gain, offset))
-            difference = self.grid.difference(cells, self._background.astype(np.uint8))
-            levels = self._levels(difference, free)
-        return difference, self._presence_threshold.follow(levels, now_s)
-
-    def _follow(self, cells: U8, ahead: U8, threshold: float, *, active: Blocks, now_s: float) -> Blocks:
-        """Update who is where and the background behind; return the blocks where something is new."""
-        dt_s, self._followed_s = now_s - self._followed_s, now_s
+    def _occupy(self, cells: U8, ahead: U8, threshold: float, *, active: Blocks, now_s: float) -> Blocks:
+        """Update who is where; return the blocks where something is new."""
         over = _without_specks(ahead, threshold)
+        over = self.nowhere if over is None else over
         occupied = over | (self._occupied & (ahead > PRESENCE_STAYS * threshold))
         appeared = occupied & ~self._occupied
-        self._occupied, self._present, stale = occupied, False, None
-        if occupied.any():
-            count, parts = cv2.connectedComponents(occupied.astype(np.uint8), connectivity=8)
-            alive = np.zeros(count, np.bool_)
-            alive[parts[active | appeared]] = True
-            self._moved_s[alive[parts] & occupied] = now_s
-            stale = occupied & (now_s - self._moved_s >= PRESENCE_S)
-            self._occupied = occupied & ~stale
-            sizes = np.bincount(parts[over & self._occupied], minlength=count)
-            self._present = bool((sizes[1:] >= PRESENCE_BLOCKS).any())
-            self._absorb(cells, stale, 1.0)
-        self._absorb(cells, ~self._occupied, 1.0 - math.exp(-dt_s / BACKGROUND_TAU_S))
+        count, parts = cv2.connectedComponents(occupied.astype(np.uint8), connectivity=8)
+        alive = np.zeros(count, np.bool_)
+        alive[parts[active | appeared]] = True
+        self._moved_s[alive[parts] & occupied] = now_s
+        stale = occupied & (now_s - self._moved_s >= PRESENCE_S)
+        self._occupied = occupied & ~stale
+        sizes = np.bincount(parts[over & self._occupied], minlength=count)
+        self._present = bool((sizes[1:] >= PRESENCE_BLOCKS).any())
+        self._absorb(cells, stale, 1.0)
         return appeared
 
     def _absorb(self, cells: U8, where: Blocks, share: float) -> None:
@@ -232,19 +247,14 @@ class _Scene:
             cv2.accumulateWeighted(cells, self._background, share, mask=mask)
 
 
-def _relit(picture: F32, light: tuple[float, float]) -> F32:
-    """Return the picture under a light of another gain and offset."""
-    return np.asarray(np.clip(picture * np.float32(light[0]) + np.float32(light[1]), 0.0, 255.0), np.float32)
-
-
-def _without_specks(difference: U8, threshold: float) -> Blocks:
-    """Return the blocks above the threshold that are strong or have a neighbour to the side, above or below."""
-    over = difference > threshold
-    if not over.any():
-        return over
-    kept = difference > STRONG * threshold
-    for here, beside in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
-        pair = over[here] & over[beside]
-        kept[here] |= pair
-        kept[beside] |= pair
-    return kept
+def _without_specks(difference: U8, threshold: float) -> Blocks | None:
+    """Return the blocks above the threshold that are strong or have a neighbour to the side, above or below; None for none."""
+    largest = cv2.minMaxLoc(difference)[1]
+    if largest <= threshold:
+        return None
+    over = (difference > threshold).astype(np.uint8)
+    beside = cv2.filter2D(over, -1, BESIDE, borderType=cv2.BORDER_CONSTANT)
+    kept = np.asarray((over > 0) & (beside > 0))
+    if largest > STRONG * threshold:
+        kept |= difference > STRONG * threshold
+    return kept if kept.any() else None
