@@ -1,5 +1,6 @@
 """Frames in, sightings out: on painted people, through the real tracker, decisions and messages."""
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,7 +31,7 @@ def calibration() -> Calibration:
         name="painted",
         task="embedder",
         architecture="embedder",
-        file="none",
+        file="painted.onnx",
         sha256="0",
         shipped=False,
         licence="none",
@@ -155,9 +156,7 @@ def record_of(number: int, image: Image) -> bytes:
 
 
 async def test_the_service_survives_poison_and_commits_after_its_sightings(recognizer: Recognizer) -> None:
-    import asyncio
-
-    log, metrics = MemoryLog(), Metrics()
+    log, metrics = MemoryLog(capacity=16), Metrics()
     service = RecognizeService(recognizer=recognizer, log=log, metrics=metrics, batch_frames=4)
     good = [record_of(n, painted({ALICE: (20 + 8 * n, 100)})) for n in range(3)]
     poison = [b"", b"\x05\x00\x00\x00hello", good[0][:-2000], record_of(9, painted({}))[:200]]
