@@ -1,5 +1,6 @@
 """The command: its options, its settings, and how it ends."""
 
+import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -31,12 +32,13 @@ def demo(
     seconds: Annotated[float, typer.Option(min=SHORTEST_S, max=DURATION_S, help="Length of the footage.")] = DURATION_S,
 ) -> None:
     """Play simulated cameras through the whole platform and watch names appear."""
-    from cli.demo.play import show
+    settings = demo_settings(ctx.obj.settings(), port)  # before the heavy imports: what is wrong with it is said at once
+    from cli.demo.play import prepare, show
 
-    settings = demo_settings(ctx.obj.settings(), port)
     view = choose_view(as_json=as_json)
     try:
-        summary = run_async(show(settings, view, once=once, duration_s=seconds))
+        programme = prepare(settings, view, duration_s=seconds)
+        summary = run_async(show(settings, view, programme, once=once))
     finally:
         view.close()
     if summary is not None:
@@ -56,7 +58,7 @@ def demo_settings(settings: Settings, port: int | None) -> Settings:
             free = int(probe.getsockname()[1])
     except OSError as err:
         raise UnavailableError(
-            f"demo: {host}:{wanted} can't be listened on ({err.strerror}); choose another port with --port, or any with --port 0"
+            f"demo: {host}:{wanted} can't be listened on ({os.strerror(err.errno)}); choose another port with --port, or any with --port 0"
         ) from err
     api = settings.api.model_copy(update={"port": free})
     return settings.model_copy(update={"data_dir": settings.data_dir / OWN_FOLDER, "api": api})

@@ -2,9 +2,10 @@
 
 import hashlib
 import math
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -75,17 +76,24 @@ def ensure_footage(
     missing = [script for script in scripts if not paths[script.camera].exists()]
     total = max(1, len(missing) * round(duration_s * FPS))
     done = [0] * len(missing)
+    stop = threading.Event()
 
     def render(index: int) -> None:
         script = missing[index]
         with ClipWriter(paths[script.camera], fps=round(FPS), crf=CRF) as writer:
             for image in Painter(script, seed=zlib.crc32(script.camera.encode())).frames(duration_s):
+                if stop.is_set():
+                    raise CancelledError  # the half-made clip goes with the writer
                 writer.write(image)
                 done[index] += 1
                 report(sum(done) / total)
 
     with ThreadPoolExecutor(max(1, len(missing)), thread_name_prefix="footage") as pool:
-        list(pool.map(render, range(len(missing))))
+        try:
+            list(pool.map(render, range(len(missing))))
+        except BaseException:
+            stop.set()
+            raise
     return paths
 
 

@@ -1,7 +1,7 @@
 """One showing: footage, people and cameras are put in place, then the platform runs as ``sightline run`` would run it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -48,27 +48,40 @@ class _Watch:
                 self.ended_s.setdefault(camera, since_s)
 
 
-async def show(settings: Settings, view: View, *, once: bool, duration_s: float) -> Summary | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programme:
+    """What is to be shown."""
+
+    scripts: Sequence[CameraScript]
+    clips: Mapping[str, Path]
+    """The H.264 file of each camera."""
+    duration_s: float
+
+
+def prepare(settings: Settings, view: View, *, duration_s: float) -> Programme:
+    """Paint the footage that is not there yet. Blocks for some seconds on the first start; Ctrl-C ends it at once."""
+    scripts = [script.until(duration_s) for script in CAMERAS]
+    clips = ensure_footage(settings.data_dir / FOOTAGE, scripts, duration_s=duration_s, report=_progress(view))
+    return Programme(scripts=scripts, clips=clips, duration_s=duration_s)
+
+
+async def show(settings: Settings, view: View, programme: Programme, *, once: bool) -> Summary | None:
     """Run the demo.
 
     Args:
         settings: with a data folder of the demo's own, and a port that is free.
         view: where it is shown.
+        programme: see prepare.
         once: play the footage once and return the summary; otherwise play on until a signal comes, and return None.
-        duration_s: length of the footage.
 
     Raises:
         SightlineError: what is missing, in one line.
     """
-    scripts = [script.until(duration_s) for script in CAMERAS]
-    view.preparing("painting the footage (only on the first start)")
-    clips = await asyncio.to_thread(
-        ensure_footage, settings.data_dir / FOOTAGE, scripts, duration_s=duration_s, report=_progress(view, "painting the footage")
-    )
+    scripts = programme.scripts
     view.preparing("starting the database and loading the models")
     async with open_platform(settings) as platform:
         await _enrol(platform.gallery.enroller)
-        await _place_cameras(platform, scripts, clips, loop=not once)
+        await _place_cameras(platform, programme, loop=not once)
         watch, stop = _Watch(), asyncio.Event()
         view.ready(
             url=f"http://{settings.api.host}:{settings.api.port}",
@@ -79,7 +92,7 @@ async def show(settings: Settings, view: View, *, once: bool, duration_s: float)
         await _run(platform, view, watch, stop, once=once)
         if not once or len(watch.ended_s) < len(scripts):
             return None
-        return await _summary(platform, scripts, watch, duration_s)
+        return await _summary(platform, programme, watch)
 
 
 async def _run(platform: Platform, view: View, watch: _Watch, stop: asyncio.Event, *, once: bool) -> None:
@@ -168,14 +181,14 @@ async def _enrol(enroller: Enroller) -> None:
             raise SightlineError(f"demo: {enrolment.name} was not enrolled: {outcome.reason} {outcome.detail}".rstrip())
 
 
-async def _place_cameras(platform: Platform, scripts: Sequence[CameraScript], clips: dict[str, Path], *, loop: bool) -> None:
-    for script in scripts:
+async def _place_cameras(platform: Platform, programme: Programme, *, loop: bool) -> None:
+    for camera, clip in programme.clips.items():
         with suppress(NotFoundError):  # of an earlier showing, with other footage perhaps
-            await platform.cameras.remove(script.camera)
-        await platform.cameras.add(CameraSpec(name=script.camera, url=str(clips[script.camera].resolve()), loop=loop))
+            await platform.cameras.remove(camera)
+        await platform.cameras.add(CameraSpec(name=camera, url=str(clip.resolve()), loop=loop))
 
 
-async def _summary(platform: Platform, scripts: Sequence[CameraScript], watch: _Watch, duration_s: float) -> Summary:
+async def _summary(platform: Platform, programme: Programme, watch: _Watch) -> Summary:
     sightings: list[Sighting] = []
     cursor: str | None = None
     wanted = Filter(since_s=min(watch.started_s.values()) - 1.0)
@@ -184,9 +197,9 @@ async def _summary(platform: Platform, scripts: Sequence[CameraScript], watch: _
         sightings += [(await platform.sightings.get(stored.sighting.sighting_id)).sighting for stored in page]
         if cursor is None:
             break
-    late_s = max(watch.ended_s[camera] - started_s - duration_s for camera, started_s in watch.started_s.items())
+    late_s = max(watch.ended_s[camera] - started_s - programme.duration_s for camera, started_s in watch.started_s.items())
     return summarize(
-        scripts,
+        programme.scripts,
         sightings,
         Showing(
             started_s=watch.started_s,
@@ -202,13 +215,13 @@ def _seen(sighting: SightingView) -> Seen:
     return Seen(at_s=sighting.first_at.timestamp(), name=sighting.subject, **{name: getattr(sighting, name) for name in same})
 
 
-def _progress(view: View, what: str) -> Callable[[float], None]:
+def _progress(view: View) -> Callable[[float], None]:
     """Return a reporter for worker threads that tells the view about each quarter."""
-    told = [0]
+    told = [-1]
 
     def report(share: float) -> None:
         if int(share * 4) > told[0]:
             told[0] = int(share * 4)
-            view.preparing(f"{what} (only on the first start): {told[0] * 25} %")
+            view.preparing(f"painting the footage (only on the first start): {told[0] * 25} %")
 
     return report
