@@ -58,7 +58,7 @@ def demo_settings(settings: Settings, port: int | None) -> Settings:
             free = int(probe.getsockname()[1])
     except OSError as err:
         raise UnavailableError(
-            f"demo: {host}:{wanted} can't be listened on ({os.strerror(err.errno)}); choose another port with --port, or any with --port 0"
+            f"demo: {host}:{wanted} can't be listened on ({os.strerror(err.errno or 0)}); choose another port with --port, or any with --port 0"
         ) from err
     api = settings.api.model_copy(update={"port": free})
     return settings.model_copy(update={"data_dir": settings.data_dir / OWN_FOLDER, "api": api})
