@@ -33,7 +33,8 @@ def drawn_face(height_px: int = FACE_PX) -> tuple[np.ndarray, np.ndarray]:
 
 def quality_of(image: np.ndarray, marks: np.ndarray, *, score: float = 0.92):
     centre, reach = marks.mean(axis=0), np.ptp(marks[:, 1]) * 2.45
-    box = np.array([[*(centre - [reach * 0.4, reach / 2]), *(centre + [reach * 0.4, reach / 2])]], np.float32)
+    half = np.array([reach * 0.4, reach / 2])
+    box = np.concatenate([centre - half, centre + half])[None].astype(np.float32)
     return assess(image, Faces(boxes=box, landmarks=marks[None], scores=np.array([score], np.float32)))[0]
 
 
