@@ -82,13 +82,14 @@ def fit_light(before: F32, after: F32) -> tuple[float, float]:
     """
     gain, offset = _line(before, after)
     error = np.abs(after - (gain * before + offset))
-    best = error <= np.median(error)
+    best = error <= np.partition(error, len(error) // 2)[len(error) // 2]
     return _line(before[best], after[best])
 
 
 def _line(x: F32, y: F32) -> tuple[float, float]:
-    mean_x, mean_y = float(x.mean()), float(y.mean())
-    spread = float(((x - mean_x) ** 2).mean())
-    slope = float(((x - mean_x) * (y - mean_y)).mean()) / spread if spread > FLAT_LEVELS**2 else 1.0
+    count = float(len(x))
+    mean_x, mean_y = float(x.sum()) / count, float(y.sum()) / count
+    spread = float(x @ x) / count - mean_x * mean_x
+    slope = (float(x @ y) / count - mean_x * mean_y) / spread if spread > FLAT_LEVELS**2 else 1.0
     slope = min(max(slope, SLOPE_LIMITS[0]), SLOPE_LIMITS[1])
     return slope, mean_y - slope * mean_x

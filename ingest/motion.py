@@ -33,14 +33,16 @@ MOTION_FLOOR = 6.0  # luma levels; the pulse of key frames in H.264 reaches 5 on
 NOISE_FACTOR = 1.8  # the largest of 1300 block means of Gaussian noise is 1.7 times their mean
 STRONG = 2.0  # times the threshold: a single block is enough; weaker ones need a neighbour
 NOISE_RISE_S, NOISE_FALL_S = 4.0, 1.0  # rises slowly, so that passing people do not count
+NOISE_FIRST = 6.0  # luma levels that the first comparison may claim as noise: somebody may be walking in it
 NOISE_LIMIT = 20.0  # luma levels; above this nothing could be told from noise anyway
-DRIFT_LEVELS = 2.0  # a mean difference this far above the noise may be light, not things: fit it and look again
+DRIFT_LEVELS = 2.0  # a mean difference this far above the noise may be light, not things ...
+DRIFT_SHIFT = 1.0  # ... if the picture's brightness moved by this much too: fit it and look again
 GLOBAL_LEVEL = 6.0  # a mean difference above which the whole picture may have changed
 PRESENCE_FLOOR = 7.0  # the background is older, so shadows and exposure leave more behind
 PRESENCE_STAYS = 0.6  # hysteresis: a place stays occupied down to this share of the threshold
 PRESENCE_BLOCKS = 3  # about 70x70 pixels at 1080p; the face of a smaller figure could not be told anyway
 PRESENCE_S = 6.0  # people who stand shift their weight at least this often; a moved chair stops counting after it
-BACKGROUND_STEP_S = 0.19  # the background is slow: following it five times a second is enough
+BACKGROUND_STEP_S = 0.28  # the background is slow: following it every third look (at 10 fps) is enough
 BACKGROUND_TAU_S = 8.0  # how fast free places follow the light of the day
 MAX_BOXES = 16
 NEIGHBOURS: U8 = np.ones((3, 3), np.uint8)
@@ -73,8 +75,8 @@ class _Level:
 
     def __init__(self, floor: float, now_s: float) -> None:
         self._floor, self._last_s = floor, now_s
-        self._level = 1.0
-        self.threshold = floor + NOISE_FACTOR
+        self._level: float | None = None
+        self.threshold = floor + NOISE_FACTOR * NOISE_LIMIT
 
     def mean(self, difference: U8, share: float) -> float:
         """Return the clipped mean over the share of the blocks that counts (the others are 0)."""
@@ -83,13 +85,14 @@ class _Level:
 
     def drifts(self, mean: float) -> bool:
         """Return whether a mean is so far above the noise that the light may have changed."""
-        return mean > self._level + DRIFT_LEVELS
+        return self._level is not None and mean > self._level + DRIFT_LEVELS
 
     def follow(self, mean: float, now_s: float) -> float:
         """Take a frame's clipped mean and return the threshold for that frame."""
         dt_s, self._last_s = now_s - self._last_s, now_s
-        tau_s = NOISE_RISE_S if mean > self._level else NOISE_FALL_S
-        self._level += (min(mean, NOISE_LIMIT) - self._level) * (1.0 - math.exp(-dt_s / tau_s))
+        level = min(mean, NOISE_FIRST) if self._level is None else self._level
+        tau_s = NOISE_RISE_S if mean > level else NOISE_FALL_S
+        self._level = level + (min(mean, NOISE_LIMIT) - level) * (1.0 - math.exp(-dt_s / tau_s))
         self.threshold = self._floor + NOISE_FACTOR * max(self._level, mean)
         return self.threshold
 
@@ -155,7 +158,7 @@ class _Scene:
             change = self._watch.compare(self.grid.average(before), self.grid.average(cells), now_s)
             if change is not NO_CHANGE:
                 return self._start_again(change.light, now_s)
-        if self._motion.drifts(mean):
+        if self._motion.drifts(mean) and _shifted(cells, self._ring[0][1]):
             difference, mean = self._without_drift(cells, mean, difference)
         active = _without_specks(difference, self._motion.follow(mean, now_s))
         due = now_s - self._followed_s >= BACKGROUND_STEP_S
@@ -202,7 +205,7 @@ class _Scene:
         """
         ahead = self.grid.difference(cells, self._shown)
         mean = self._presence.mean(ahead, self.grid.share)
-        if self._presence.drifts(mean):
+        if self._presence.drifts(mean) and _shifted(cells, self._shown):
             self._relight(fit_blocks(self.grid.average(self._shown), self.grid.average(cells)))
             ahead = self.grid.difference(cells, self._shown)
             mean = self._presence.mean(ahead, self.grid.share)
@@ -245,6 +248,11 @@ class _Scene:
         elif where.any():
             mask = np.repeat(np.repeat(where.astype(np.uint8), BLOCK_CELLS, axis=0), BLOCK_CELLS, axis=1)
             cv2.accumulateWeighted(cells, self._background, share, mask=mask)
+
+
+def _shifted(cells: U8, earlier: U8) -> bool:
+    """Return whether the brightness of the whole picture moved: noise does not do that."""
+    return abs(float(cv2.mean(cells)[0]) - float(cv2.mean(earlier)[0])) > DRIFT_SHIFT
 
 
 def _without_specks(difference: U8, threshold: float) -> Blocks | None:
