@@ -155,7 +155,7 @@ class Gallery:
         """Add or replace references, in pieces.
 
         Raises:
-            MessageError: when an embedding does not have the length of its model's others.
+            MessageError: when an embedding is not finite or does not have the length of its model's others.
         """
         for piece in _pieces(rows, BULK_ROWS):
             by_slice: dict[tuple[str, str], list[ReferenceRow]] = {}
@@ -164,7 +164,7 @@ class Gallery:
             for key, slice_rows in by_slice.items():
                 if key not in self._slices:
                     self._slices[key] = GallerySlice(self._new_index(len(slice_rows[0].embedding)))
-                _check_lengths(slice_rows, self._slices[key].dimensions)
+                _check_embeddings(slice_rows, self._slices[key].dimensions)
                 self._slices[key].put(slice_rows)
 
     def delete(self, collection: str, reference_id: str) -> None:
@@ -174,10 +174,10 @@ class Gallery:
                 part.delete(reference_id)
 
 
-def _check_lengths(rows: Sequence[ReferenceRow], dimensions: int) -> None:
+def _check_embeddings(rows: Sequence[ReferenceRow], dimensions: int) -> None:
     for row in rows:
-        if row.embedding.shape != (dimensions,):
-            problem = f"its embedding by {row.model} has shape {row.embedding.shape}, expected ({dimensions},)"
+        if row.embedding.shape != (dimensions,) or not np.isfinite(row.embedding).all():
+            problem = f"its embedding by {row.model} has shape {row.embedding.shape}, expected ({dimensions},) finite numbers"
             raise MessageError(f"reference {row.reference_id}: {problem}: embed it again")
 
 

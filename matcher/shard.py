@@ -133,4 +133,6 @@ def _probes(batch: ProbeBatch) -> F32:
         check_array("probes", probes, (None, None), np.float32)
     except ValueError as err:
         raise MessageError(f"ProbeBatch {batch.batch_id}: {err}") from err
+    if not np.isfinite(probes).all():
+        raise MessageError(f"ProbeBatch {batch.batch_id}: probes hold numbers that are not finite")
     return probes

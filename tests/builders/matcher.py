@@ -1,0 +1,62 @@
+"""Small galleries for tests of the matcher."""
+
+import numpy as np
+
+from core.schema import Array, GalleryChange, ProbeBatch
+from core.types import F32
+from matcher.gallery import ReferenceRow
+
+MODEL = "model"
+NOW_S = 1_000_000.0
+
+
+def unit_rows(count: int, dimensions: int, seed: int = 0) -> F32:
+    """Return (count, dimensions) random unit rows."""
+    rows = np.random.default_rng(seed).standard_normal((count, dimensions)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def row(subject: str, number: int, vector: F32, *, expires_s: float | None = None, collection: str = "default") -> ReferenceRow:
+    """Return reference ``number`` of a subject, named as its id."""
+    return ReferenceRow(
+        collection=collection,
+        model=MODEL,
+        subject_id=subject,
+        subject=subject.upper(),
+        reference_id=f"{subject}/{number}",
+        embedding=vector,
+        expires_s=expires_s,
+    )
+
+
+def put(generation: int, reference: ReferenceRow) -> GalleryChange:
+    """Return the change that enrols a reference."""
+    return GalleryChange(
+        generation=generation,
+        action="put",
+        collection=reference.collection,
+        subject_id=reference.subject_id,
+        subject=reference.subject,
+        reference_id=reference.reference_id,
+        model=reference.model,
+        embedding=Array.pack(reference.embedding),
+        expires_s=reference.expires_s,
+    )
+
+
+def delete(generation: int, reference: ReferenceRow) -> GalleryChange:
+    """Return the change that erases a reference."""
+    return GalleryChange(
+        generation=generation,
+        action="delete",
+        collection=reference.collection,
+        subject_id=reference.subject_id,
+        subject="",
+        reference_id=reference.reference_id,
+        model="",
+    )
+
+
+def batch(probes: F32, *, k: int = 5, collection: str = "default", model: str = MODEL) -> ProbeBatch:
+    """Return a question."""
+    return ProbeBatch(batch_id="b", model=model, collection=collection, probes=Array.pack(probes), k=k, deadline_s=NOW_S + 1)
