@@ -13,8 +13,6 @@ from pathlib import PurePath
 from typing import Final
 
 import numpy as np
-import structlog
-from embed.quality import assess
 
 from core.errors import NotFoundError, UnreadableMediaError, UsageError
 from core.metrics import Metrics
@@ -26,6 +24,7 @@ from detect.detector import Detector
 from detect.photo import detect_photo
 from embed.calibration import Calibration
 from embed.embedder import Embedder
+from embed.quality import assess
 from enrollment.faces import WORKING_SIDE_PX, cut_face, working_copy
 from enrollment.judge import Policy, Rejection, choose_face, judge_identity, judge_quality
 from enrollment.record import Known, NewReference, Outcome, Photo, clean_name
@@ -37,14 +36,12 @@ CANDIDATES: Final = 3
 LOOKALIKE_FPIR: Final = 0.001
 """How often a new person may wrongly be taken for an enrolled one: a wrong rejection costs a person's attention."""
 SAME_PICTURE_SHARE: Final = 0.05
-"""How near to 1 a score must lie to count as the same picture, as a share of the way from a one-in-100,000 false match to 1: saving
-a photo anew leaves fr_feature at .98 and above, while different photos of a person lie below .95."""
+"""How near to 1 a score must lie to count as the same picture, as a share of the way from a one-in-100,000 false match to 1. For
+fr_feature that is .978: saving 25 press photos anew as JPEG 90 or 70 leaves .973 to 1 (median .997); other photos of one reach .895."""
 
 AwaitVisible = Callable[[int], Awaitable[None]]
 """Returns when the in-process matcher has the given generation of the gallery."""
 Report = Callable[[Outcome], None]
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +146,6 @@ class Enroller:
             outcome = prepared.outcome or await self._decide(prepared, next(found), options)
             if self.metrics is not None:
                 self.metrics.enrollments.labels(outcome=outcome.reason or outcome.status).inc()
-            _log.debug("photo", status=outcome.status, reason=outcome.reason)
             report(outcome)
 
     def _look(self, images: Sequence[Image]) -> list[_Found | Rejection]:

@@ -168,9 +168,11 @@ class GalleryStore:
 
     async def update(self, key: str, details: SubjectDetails, *, collection: str | None = None) -> Subject:
         """Merge details into a subject: attributes one by one, consent and expiry where given. Raises NotFoundError."""
-        subject = await self.subject(key, collection=collection)
-        await self._db.execute(_MERGE_SUBJECT, subject.subject_id, dict(details.attributes), _dict(details.consent), details.expires_at)
-        return await self.subject(subject.subject_id)
+        async with self._db.transaction() as tx:
+            store = GalleryStore(tx, forget=self._forget)
+            subject = await store.subject(key, collection=collection)
+            await store._merge(subject.subject_id, details)
+            return await store.subject(subject.subject_id)
 
     async def erase(self, key: str, *, collection: str | None = None) -> Receipt:
         """Erase a subject: references, faces, embeddings, and the name and pictures in all sightings, in one transaction.
@@ -306,10 +308,17 @@ class GalleryStore:
         if not rows:
             raise ConflictError(f"subject '{name}': was erased or renamed at this moment; try again")
         if details != SubjectDetails():
-            await self._db.execute(
-                _MERGE_SUBJECT, rows[0]["subject_id"], dict(details.attributes), _dict(details.consent), details.expires_at
-            )
+            await self._merge(str(rows[0]["subject_id"]), details)
         return str(rows[0]["subject_id"])
+
+    async def _merge(self, subject_id: str, details: SubjectDetails) -> None:
+        """Merge details into a subject, and tell the matchers when its expiry changes."""
+        before = await self.subject(subject_id)
+        consent = None if details.consent is None else dict(details.consent)
+        await self._db.execute(_MERGE_SUBJECT, subject_id, dict(details.attributes), consent, details.expires_at)
+        if details.expires_at not in (None, before.expires_at):
+            rows = await self._db.fetch("select reference_id from reference where subject_id = $1 order by reference_id", subject_id)
+            await _tell(self._db, "put", before, [row["reference_id"] for row in rows])
 
 
 def reference_id_of(subject_id: str, content_sha256: bytes, face_index: int) -> uuid.UUID:
@@ -364,10 +373,6 @@ def _uuid(text: str) -> uuid.UUID | None:
 
 def _name_or_nothing(key: str) -> str | None:
     return clean_name(key) if key.strip() and "\x00" not in key and len(key) <= 200 else None
-
-
-def _dict(mapping: Any) -> dict[str, Any] | None:
-    return None if mapping is None else dict(mapping)
 
 
 def _bytes(vector: F32) -> bytes:
