@@ -57,8 +57,9 @@ def demo_settings(settings: Settings, port: int | None) -> Settings:
         with socket.create_server((host, wanted), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             free = int(probe.getsockname()[1])
     except OSError as err:
+        reason = os.strerror(err.errno or 0)
         raise UnavailableError(
-            f"demo: {host}:{wanted} can't be listened on ({os.strerror(err.errno or 0)}); choose another port with --port, or any with --port 0"
+            f"demo: {host}:{wanted} can't be listened on ({reason}); choose another port with --port, or any with --port 0"
         ) from err
     api = settings.api.model_copy(update={"port": free})
     return settings.model_copy(update={"data_dir": settings.data_dir / OWN_FOLDER, "api": api})
