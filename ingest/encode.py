@@ -94,7 +94,18 @@ def encode_planes(planes: Planes, quality: int) -> bytes:
     if not 1 <= quality <= 100:
         raise ValueError(f"encode_planes.quality: expected 1..100, got {quality}")
     y, u, v = jfif_planes(planes)
-    return bytes(simplejpeg.encode_jpeg_yuv_planes(y, u, v, quality))
+    return bytes(simplejpeg.encode_jpeg_yuv_planes(_even(y), u, v, quality))
+
+
+def _even(y: U8) -> U8:
+    """Return the luma with memory behind an odd last row or column.
+
+    libjpeg-turbo reads the luma of 4:2:0 planes up to an even size; without this it reads (and encodes) what lies behind.
+    """
+    height, width = y.shape
+    if not (height % 2 or width % 2):
+        return y
+    return np.asarray(cv2.copyMakeBorder(y, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)[:height, :width]
 
 
 def jfif_planes(planes: Planes) -> tuple[U8, U8, U8]:

@@ -1,0 +1,64 @@
+"""Secrets at rest."""
+
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from core.errors import SettingsError
+from core.secrets import KEY_FILE, SecretBox, open_secret_box
+
+
+def test_what_is_sealed_opens_again_after_a_restart(tmp_path: Path) -> None:
+    sealed = open_secret_box(tmp_path).seal("rtsp://a:ü@cam", label="camera door")
+    assert b"rtsp" not in sealed
+    assert open_secret_box(tmp_path).open(sealed, label="camera door") == "rtsp://a:ü@cam"
+
+
+def test_the_key_file_is_its_owners_only_and_nothing_else_is_left(tmp_path: Path) -> None:
+    open_secret_box(tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [KEY_FILE]
+    assert stat.S_IMODE((tmp_path / "data" / KEY_FILE).stat().st_mode) == 0o600
+
+
+def test_the_same_text_never_looks_the_same(tmp_path: Path) -> None:
+    box = open_secret_box(tmp_path)
+    assert box.seal("x", label="l") != box.seal("x", label="l")
+
+
+def test_many_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
+    boxes: list[SecretBox] = []
+    threads = [threading.Thread(target=lambda: boxes.append(open_secret_box(tmp_path))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sealed = boxes[0].seal("x", label="l")
+    assert [box.open(sealed, label="l") for box in boxes] == ["x"] * 8
+
+
+@pytest.mark.parametrize("damage", [lambda s: s[:-1], lambda s: b"\x02" + s[1:], lambda s: s[:5], lambda s: b"", lambda s: s[:-1] + b"\x00"])
+def test_damage_is_one_clear_line(tmp_path: Path, damage) -> None:
+    box = open_secret_box(tmp_path)
+    with pytest.raises(SettingsError, match=r"^camera door: its secret can't be opened with .*secret\.key"):
+        box.open(damage(box.seal("rtsp://a:b@c", label="camera door")), label="camera door")
+
+
+def test_a_secret_does_not_open_under_another_name(tmp_path: Path) -> None:
+    box = open_secret_box(tmp_path)
+    with pytest.raises(SettingsError, match="camera back"):
+        box.open(box.seal("x", label="camera door"), label="camera back")
+
+
+def test_a_lost_key_is_named(tmp_path: Path) -> None:
+    sealed = open_secret_box(tmp_path).seal("x", label="camera door")
+    (tmp_path / KEY_FILE).unlink()
+    with pytest.raises(SettingsError, match="restore the key file"):
+        open_secret_box(tmp_path).open(sealed, label="camera door")
+
+
+def test_a_damaged_key_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).write_bytes(b"short")
+    with pytest.raises(SettingsError, match=r"secret\.key: 5 bytes instead of 32"):
+        open_secret_box(tmp_path)
