@@ -75,7 +75,8 @@ class ApiSettings(_Group):
     port: Annotated[int, Field(ge=0, le=65535)] = 8400
     max_upload_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 << 20
     token: SecretStr | None = None
-    """When set, every request but health needs ``Authorization: Bearer``; required when host is not loopback."""
+    """When set, every request but health and the pages' own files needs ``Authorization: Bearer``; at least 16 ASCII characters.
+    Required when host is not loopback."""
 
 
 class Settings(BaseSettings):

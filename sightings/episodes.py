@@ -1,4 +1,8 @@
-"""Which sightings make one episode. Pure: a function of the set of sightings, whatever the order in which they arrived."""
+"""Which sightings make one episode. Pure: the result depends on the set of sightings alone, not on the order in which they arrived.
+
+An episode is kept as a summary that can be merged without its sightings, so that one more sighting of somebody who sits before a camera
+all day costs as much as the first.
+"""
 
 import uuid
 from collections.abc import Iterable, Sequence
@@ -9,75 +13,92 @@ EPISODE_NAMESPACE = uuid.UUID("a3b0c9d4-6f0e-5c57-8f0a-2f3d1b7e9c02")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """The part of a sighting that episodes are made of; only sightings of a subject have one."""
+class Episode:
+    """Sightings of one subject at one camera without a gap longer than the limit; or one sighting, before it is merged."""
 
-    sighting_id: uuid.UUID
     camera: str
     subject_id: uuid.UUID
     first_at: datetime
     """Aware; microseconds count, so that gaps are compared exactly."""
+    first_sighting_id: uuid.UUID
+    """The earliest sighting (of several at once, the one of the smallest id): it names the episode."""
     last_at: datetime
-    quality: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Episode:
-    """Sightings of one subject at one camera without a gap longer than the limit."""
-
-    episode_id: uuid.UUID
-    camera: str
-    subject_id: uuid.UUID
-    first_at: datetime
-    last_at: datetime
-    sighting_ids: tuple[uuid.UUID, ...]
-    """By time of appearance; the first one names the episode."""
+    sightings: int
+    """0 for a sighting that is counted in another summary already and only extends it."""
+    best_quality: float
     best_sighting_id: uuid.UUID
-    """The sighting of the best quality."""
+
+    @property
+    def episode_id(self) -> uuid.UUID:
+        """Derived: a redelivery makes the same episode."""
+        return uuid.uuid5(EPISODE_NAMESPACE, f"{self.camera}\n{self.subject_id}\n{self.first_sighting_id}")
 
 
-def episodes_of(spans: Iterable[Span], gap: timedelta) -> tuple[Episode, ...]:
-    """Group sightings into episodes.
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """An episode and what it was made of."""
+
+    episode: Episode
+    parts: tuple[Episode, ...]
+
+
+def merge(parts: Iterable[Episode], gap: timedelta) -> tuple[Merged, ...]:
+    """Merge episodes and single sightings into episodes.
 
     Args:
-        spans: sightings of any subjects at any cameras, in any order; the same sighting twice counts once.
+        parts: of any subjects at any cameras, in any order; no sighting is counted in two of them.
         gap: the longest time between two sightings of one episode.
 
     Returns:
-        The episodes by camera, subject and time. Any two of one camera and subject lie more than ``gap`` apart, therefore adding or
-        removing a sighting changes only the episodes within ``gap`` of it: the store regroups those and no others.
+        The episodes by camera, subject and time. Any two of one camera and subject lie more than ``gap`` apart, therefore a sighting that
+        is added, or removed, concerns only the episodes within ``gap`` of it: the store merges those and reads no others.
     """
-    ordered = sorted(set(spans), key=lambda span: (span.camera, span.subject_id, span.first_at, span.sighting_id))
-    groups: list[list[Span]] = []
+    ordered = sorted(parts, key=lambda part: (part.camera, part.subject_id, part.first_at, part.first_sighting_id))
+    groups: list[list[Episode]] = []
     ends: list[datetime] = []
-    for span in ordered:
-        if groups and _same_stream(groups[-1][0], span) and span.first_at - ends[-1] <= gap:
-            groups[-1].append(span)
-            ends[-1] = max(ends[-1], span.last_at)
+    for part in ordered:
+        if groups and _same_stream(groups[-1][0], part) and part.first_at - ends[-1] <= gap:
+            groups[-1].append(part)
+            ends[-1] = max(ends[-1], part.last_at)
         else:
-            groups.append([span])
-            ends.append(span.last_at)
-    return tuple(_episode(group) for group in groups)
+            groups.append([part])
+            ends.append(part.last_at)
+    return tuple(Merged(_sum(group), tuple(group)) for group in groups)
 
 
-def episode_id_of(camera: str, subject_id: uuid.UUID, earliest_sighting_id: uuid.UUID) -> uuid.UUID:
-    """Return the id of the episode that starts with a sighting: a redelivery makes the same episode."""
-    return uuid.uuid5(EPISODE_NAMESPACE, f"{camera}\n{subject_id}\n{earliest_sighting_id}")
+def extends(before: Episode, after: Episode, inside: Episode) -> bool:
+    """Tell whether a sighting's new revision only adds to the episode that holds it.
+
+    Otherwise the episode must be made anew from its sightings: it may end earlier, show another best shot, or fall apart.
+
+    Args:
+        before: the sighting as the episode knows it.
+        after: the sighting as it is now.
+        inside: the episode.
+    """
+    shows = inside.best_sighting_id == before.best_sighting_id
+    return (
+        _same_stream(before, after)
+        and after.first_at <= before.first_at
+        and after.last_at >= before.last_at
+        and (after.best_quality >= before.best_quality or not shows)
+    )
 
 
-def _same_stream(one: Span, other: Span) -> bool:
+def _same_stream(one: Episode, other: Episode) -> bool:
     return one.camera == other.camera and one.subject_id == other.subject_id
 
 
-def _episode(group: Sequence[Span]) -> Episode:
-    first = group[0]
-    best = max(group, key=lambda span: (span.quality, span.sighting_id))
+def _sum(group: Sequence[Episode]) -> Episode:
+    first = min(group, key=lambda part: (part.first_at, part.first_sighting_id))
+    best = max(group, key=lambda part: (part.best_quality, part.best_sighting_id))
     return Episode(
-        episode_id=episode_id_of(first.camera, first.subject_id, first.sighting_id),
         camera=first.camera,
         subject_id=first.subject_id,
         first_at=first.first_at,
-        last_at=max(span.last_at for span in group),
-        sighting_ids=tuple(span.sighting_id for span in group),
-        best_sighting_id=best.sighting_id,
+        first_sighting_id=first.first_sighting_id,
+        last_at=max(part.last_at for part in group),
+        sightings=sum(part.sightings for part in group),
+        best_quality=best.best_quality,
+        best_sighting_id=best.best_sighting_id,
     )

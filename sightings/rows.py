@@ -1,13 +1,12 @@
 """How sightings and episodes become rows and come back. Pure; the statements belong to sightings.store."""
 
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from core.schema import Sighting, StageTimes, TrackPoint
-from sightings.episodes import Episode, Span
+from sightings.episodes import Episode
 from sightings.record import Arrival, StoredEpisode, StoredSighting, at, seconds
 
 # fmt: off
@@ -40,20 +39,36 @@ from sighting s left join subject g on g.subject_id = s.subject_id
 SELECT_LISTED = _SELECT.format(path="'[]'")
 SELECT_ONE = _SELECT.format(path="s.path::text")
 SELECT_EPISODES = """
-select s.episode_id, s.camera, s.collection, s.subject_id, coalesce(g.name, s.subject) as subject, s.first_at, s.last_at,
+select s.episode_id, s.camera, b.collection, s.subject_id, coalesce(g.name, b.subject) as subject, s.first_at, s.last_at,
        s.sightings, s.best_sighting_id
-from episode s left join subject g on g.subject_id = s.subject_id
+from episode s join sighting b on b.sighting_id = s.best_sighting_id left join subject g on g.subject_id = s.subject_id
 """
-UPSERT_EPISODE = """
-insert into episode (episode_id, camera, collection, subject_id, subject, first_at, last_at, sightings, best_sighting_id)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-on conflict (episode_id) do update set collection = excluded.collection, subject = excluded.subject, first_at = excluded.first_at,
-    last_at = excluded.last_at, sightings = excluded.sightings, best_sighting_id = excluded.best_sighting_id
+_EPISODE_COLUMNS = (
+    "episode_id",
+    "camera",
+    "subject_id",
+    "first_at",
+    "first_sighting_id",
+    "last_at",
+    "sightings",
+    "best_quality",
+    "best_sighting_id",
+)
+UPSERT_EPISODE = f"""
+insert into episode ({", ".join(_EPISODE_COLUMNS)}) values ({", ".join(f"${n}" for n in range(1, len(_EPISODE_COLUMNS) + 1))})
+on conflict (episode_id) do update set {", ".join(f"{column} = excluded.{column}" for column in _EPISODE_COLUMNS[3:])}
 """
-SELECT_SPANS = """
-select sighting_id, camera, collection, subject_id, subject, first_at, last_at, quality, outcome from sighting
-where episode_id = any($1::uuid[]) or sighting_id = any($2::uuid[])
+SELECT_REACHED = f"""
+select {", ".join(_EPISODE_COLUMNS)} from episode where episode_id = any($1::uuid[])
+union
+select {", ".join(f"e.{column}" for column in _EPISODE_COLUMNS)}
+from sighting s join episode e on e.camera = s.camera and e.subject_id = s.subject_id
+    and e.last_at >= s.first_at - $3::interval and e.first_at <= s.last_at + $3::interval
+where s.sighting_id = any($2::uuid[]) and s.outcome = 'subject'
 """
+_SELECT_SPANS = "select sighting_id, camera, subject_id, first_at, last_at, quality, outcome, episode_id, revision from sighting "
+SELECT_SPANS = _SELECT_SPANS + "where sighting_id = any($1::uuid[])"
+SELECT_MEMBERS = _SELECT_SPANS + "where episode_id = any($1::uuid[]) and sighting_id <> all($2::uuid[])"
 
 
 def sighting_row(arrival: Arrival, now_s: float) -> tuple[Any, ...]:
@@ -92,28 +107,18 @@ def stored_episode(row: dict[str, Any]) -> StoredEpisode:
     return StoredEpisode(**text, **same, first_s=seconds(row["first_at"]), last_s=seconds(row["last_at"]))
 
 
-def span_of(row: dict[str, Any]) -> Span:
-    """Read what episodes are made of from a row of SELECT_SPANS."""
-    return Span(**{name: row[name] for name in ("sighting_id", "camera", "subject_id", "first_at", "last_at", "quality")})
+def single(row: dict[str, Any], *, counted: bool = True) -> Episode:
+    """Return a sighting of a subject, from a row of SELECT_SPANS or SELECT_MEMBERS, as an episode of its own."""
+    same = {name: row[name] for name in ("camera", "subject_id", "first_at", "last_at")}
+    key = row["sighting_id"]
+    return Episode(**same, first_sighting_id=key, sightings=int(counted), best_quality=row["quality"], best_sighting_id=key)
 
 
-def episode_row(episode: Episode, members: dict[uuid.UUID, dict[str, Any]]) -> tuple[Any, ...]:
-    """Return the arguments of UPSERT_EPISODE; ``members`` are the rows of SELECT_SPANS by id."""
-    latest = max((members[key] for key in episode.sighting_ids), key=lambda row: (row["last_at"], row["sighting_id"]))
-    return (
-        episode.episode_id,
-        episode.camera,
-        latest["collection"],
-        episode.subject_id,
-        latest["subject"],
-        episode.first_at,
-        episode.last_at,
-        len(episode.sighting_ids),
-        episode.best_sighting_id,
-    )
+def summary(row: dict[str, Any]) -> Episode:
+    """Read a row of SELECT_REACHED."""
+    return Episode(**{name: row[name] for name in _EPISODE_COLUMNS if name != "episode_id"})
 
 
-def assignment(episodes: Sequence[Episode], sighting_ids: Sequence[uuid.UUID]) -> tuple[list[uuid.UUID], list[uuid.UUID | None]]:
-    """Return sightings and, beside each, its episode (None for those without), as two columns."""
-    owner = {sighting_id: episode.episode_id for episode in episodes for sighting_id in episode.sighting_ids}
-    return list(sighting_ids), [owner.get(sighting_id) for sighting_id in sighting_ids]
+def episode_row(episode: Episode) -> tuple[Any, ...]:
+    """Return the arguments of UPSERT_EPISODE."""
+    return tuple(getattr(episode, column) for column in _EPISODE_COLUMNS)

@@ -1,4 +1,4 @@
-"""Sightings and episodes in PostgreSQL: all SQL of this room.
+"""Sightings and episodes in PostgreSQL: the SQL of this room, with sightings.rows and sightings.grouping.
 
 Whatever the order and number of arrivals, the tables end up the same: the highest revision of a sighting wins whole, and episodes are a
 function of the sightings (see sightings.episodes). Writers of one camera take turns through an advisory lock.
@@ -14,19 +14,15 @@ import msgspec
 from core.errors import NotFoundError
 from core.ports import Database
 from sightings.cursor import Cursor
-from sightings.episodes import episodes_of
+from sightings.grouping import update_episodes
 from sightings.record import Arrival, Filter, StoredEpisode, StoredSighting, at, parse_id
 from sightings.rows import (
     SELECT_EPISODES,
     SELECT_LISTED,
     SELECT_ONE,
     SELECT_SPANS,
-    UPSERT_EPISODE,
     UPSERT_SIGHTING,
-    assignment,
-    episode_row,
     sighting_row,
-    span_of,
     stored_episode,
     stored_sighting,
 )
@@ -70,10 +66,7 @@ class SightingStore:
             await db.fetch(_LOCK_FORGETTING_SHARED)
             await db.fetch(_LOCK_CAMERAS, sorted({arrival.sighting.camera for arrival in newest}))
             ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in newest]
-            stored = {
-                row["sighting_id"]: row
-                for row in await db.fetch("select sighting_id, revision, episode_id from sighting where sighting_id = any($1::uuid[])", ids)
-            }
+            stored = {row["sighting_id"]: row for row in await db.fetch(SELECT_SPANS, ids)}
             changed = [
                 arrival
                 for key, arrival in zip(ids, newest, strict=True)
@@ -84,7 +77,7 @@ class SightingStore:
             forgotten = await _forgotten(db, changed)
             await db.executemany(UPSERT_SIGHTING, [sighting_row(_without_forgotten(arrival, forgotten), now_s) for arrival in changed])
             changed_ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in changed]
-            await self._regroup(db, {row["episode_id"] for row in stored.values() if row["episode_id"]}, changed_ids)
+            await update_episodes(db, [stored[key] for key in changed_ids if key in stored], changed_ids, gap=self._gap)
             rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[]) order by s.first_at, s.sighting_id", changed_ids)
         return [stored_sighting(row) for row in rows]
 
@@ -140,11 +133,11 @@ class SightingStore:
                 "select sighting_id, camera from sighting where stored_at < $1 order by stored_at limit $2", at(before_s), limit
             )
             await db.fetch(_LOCK_CAMERAS, sorted({row["camera"] for row in old}))
-            deleted = await db.fetch(
-                "delete from sighting where sighting_id = any($1::uuid[]) returning episode_id", [row["sighting_id"] for row in old]
-            )
-            await self._regroup(db, {row["episode_id"] for row in deleted if row["episode_id"]}, [])
-        return len(deleted)
+            ids = [row["sighting_id"] for row in old]
+            gone = await db.fetch(SELECT_SPANS, ids)
+            await db.execute("delete from sighting where sighting_id = any($1::uuid[])", ids)
+            await update_episodes(db, gone, [], gap=self._gap)
+        return len(gone)
 
     async def _page(
         self, select: str, id_column: str, wanted: Filter, *, limit: int, cursor: str | None
@@ -155,29 +148,6 @@ class SightingStore:
         rows = await self._db.fetch(sql, *args)
         last = rows[limit - 1] if len(rows) > limit else None
         return rows[:limit], Cursor(last["first_at"], last[id_column]).encode() if last else None
-
-    async def _regroup(self, db: Database, episode_ids: set[uuid.UUID], sighting_ids: Sequence[uuid.UUID]) -> None:
-        """Make the episodes of some changed sightings, and of the episodes they left, anew."""
-        reached = await db.fetch(
-            "select distinct e.episode_id from sighting s join episode e on e.camera = s.camera and e.subject_id = s.subject_id "
-            "and e.last_at >= s.first_at - $2::interval and e.first_at <= s.last_at + $2::interval "
-            "where s.sighting_id = any($1::uuid[]) and s.outcome = 'subject'",
-            list(sighting_ids),
-            self._gap,
-        )
-        before = episode_ids | {row["episode_id"] for row in reached}
-        rows = await db.fetch(SELECT_SPANS, list(before), list(sighting_ids))
-        members = {row["sighting_id"]: row for row in rows if row["outcome"] == "subject"}
-        episodes = episodes_of((span_of(row) for row in members.values()), self._gap)
-        await db.executemany(UPSERT_EPISODE, [episode_row(episode, members) for episode in episodes])
-        await db.execute(
-            "update sighting s set episode_id = t.episode_id from unnest($1::uuid[], $2::uuid[]) t (sighting_id, episode_id) "
-            "where s.sighting_id = t.sighting_id and s.episode_id is distinct from t.episode_id",
-            *assignment(episodes, [row["sighting_id"] for row in rows]),
-        )
-        await db.execute(
-            "delete from episode where episode_id = any($1::uuid[])", list(before - {episode.episode_id for episode in episodes})
-        )
 
 
 async def forget_subject(db: Database, subject_id: str) -> int:

@@ -3,15 +3,15 @@
 -- Sightings of one subject at one camera without a gap longer than settings.sightings.episode_gap_s.
 -- Every column is a function of the episode's sightings, so that any order of arrival makes the same rows.
 create table episode (
-    episode_id        uuid primary key,     -- uuid5 of camera, subject and the earliest sighting
-    camera            text not null,
-    collection        text not null,
-    subject_id        uuid not null,
-    subject           text not null,        -- as recorded; readers show the gallery's present name where there is one
-    first_at          timestamptz not null,
-    last_at           timestamptz not null,
-    sightings         integer not null check (sightings > 0),
-    best_sighting_id  uuid not null         -- its thumbnail shows the episode
+    episode_id         uuid primary key,    -- uuid5 of camera, subject and the earliest sighting
+    camera             text not null,
+    subject_id         uuid not null,
+    first_at           timestamptz not null,
+    first_sighting_id  uuid not null,       -- the earliest
+    last_at            timestamptz not null,
+    sightings          integer not null check (sightings > 0),
+    best_quality       double precision not null,
+    best_sighting_id   uuid not null        -- the one of best quality: its thumbnail shows the episode
 );
 create index episode_camera_subject on episode (camera, subject_id, last_at desc);
 create index episode_time on episode (first_at desc, episode_id desc);

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiohttp import ClientResponse, FormData
+from aiohttp import ClientPayloadError, ClientResponse, FormData
 from aiohttp.test_utils import TestClient
 
 from api.app import build_app
+from api.events import CLIENT_EVENTS
 from api.models import CameraView, ReadyCheck
 from api.services import ApiServices
 from core.ports import Database
@@ -258,6 +259,15 @@ async def test_streams_end_when_the_server_stops(client: TestClient, behind: Api
         behind.events.close()
         async with asyncio.timeout(5):
             await stream.content.read()
+
+
+async def test_a_client_that_falls_behind_is_cut_off(client: TestClient, behind: ApiServices) -> None:
+    async with client.get("/v1/events") as stream:
+        for _ in range(CLIENT_EVENTS + 1):
+            behind.events.publish_camera(CameraView(name="door", url="", region="r", enabled=True, state="up"))
+        with pytest.raises(ClientPayloadError):
+            async with asyncio.timeout(5):
+                await stream.content.read()
 
 
 # --- who may ask ---------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from core.errors import NotFoundError, UsageError
 from core.ports import Database
 from core.schema import Sighting
+from sightings.episodes import Episode, merge
 from sightings.record import Filter, StoredEpisode, StoredSighting
+from sightings.rows import single, summary
 from sightings.store import SightingStore, forget_subject
 from tests.builders.sightings import ALICE, BOB, JPEG, NOW_S, arrival
 
@@ -90,6 +92,21 @@ async def test_a_stranger_that_becomes_known_joins_an_episode_and_leaves_it_agai
     assert (await store.query(ALL, limit=1))[0][0].episode_id is None
 
 
+async def test_an_episode_shrinks_with_a_sighting_that_ends_earlier_after_all(store: SightingStore) -> None:
+    await store.upsert([arrival("a", first_s=0, last_s=40, subject="alice"), arrival("b", first_s=60, subject="alice")], now_s=NOW_S)
+    assert await episodes(store) == [(0, 65, 2)]
+    await store.upsert([arrival("a", first_s=0, last_s=10, subject="alice", revision=2)], now_s=NOW_S)
+    assert await episodes(store) == [(0, 10, 1), (60, 65, 1)]
+
+
+async def test_another_sighting_shows_the_episode_when_the_best_one_loses_quality(store: SightingStore) -> None:
+    first, second = arrival("a", subject="alice", quality=0.9), arrival("b", first_s=10, subject="alice", quality=0.6)
+    await store.upsert([first, second], now_s=NOW_S)
+    assert (await store.episodes(ALL, limit=1))[0][0].best_sighting_id == first.sighting.sighting_id
+    await store.upsert([arrival("a", subject="alice", quality=0.3, revision=2)], now_s=NOW_S)
+    assert (await store.episodes(ALL, limit=1))[0][0].best_sighting_id == second.sighting.sighting_id
+
+
 async def test_cameras_and_subjects_have_their_own_episodes(store: SightingStore) -> None:
     await store.upsert(
         [arrival("a", subject="alice"), arrival("b", subject="bob"), arrival("c", subject="alice", camera="hall")], now_s=NOW_S
@@ -127,6 +144,20 @@ async def test_any_order_batching_and_duplication_ends_in_the_same_tables(
             del queue[:size]
         outcomes.append(await everything(store))
     assert outcomes[0] == outcomes[1]
+    assert await kept_episodes(db) == await episodes_from_scratch(db)
+
+
+async def kept_episodes(db: Database) -> dict[uuid.UUID, tuple[Episode, int]]:
+    """Return the stored episodes, each with the number of sightings that point to it."""
+    counts = await db.fetch("select episode_id, count(*) as n from sighting where episode_id is not null group by 1")
+    held = {row["episode_id"]: row["n"] for row in counts}
+    return {row["episode_id"]: (summary(row), held.pop(row["episode_id"])) for row in await db.fetch("select * from episode")}
+
+
+async def episodes_from_scratch(db: Database) -> dict[uuid.UUID, tuple[Episode, int]]:
+    rows = await db.fetch("select * from sighting where outcome = 'subject'")
+    made = [one.episode for one in merge([single(row) for row in rows], GAP)]
+    return {episode.episode_id: (episode, episode.sightings) for episode in made}
 
 
 async def test_pages_run_newest_first_and_neither_repeat_nor_skip_while_new_sightings_arrive(store: SightingStore) -> None:
