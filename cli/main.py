@@ -5,12 +5,12 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 import typer
-from typer.core import TyperGroup
 
+from cli.lazy import lazy_group
 from core.errors import SightlineError
 from core.settings import Settings, load_settings
 
@@ -33,23 +33,19 @@ EPILOG = (
 )
 
 
-class LazyGroup(TyperGroup):
-    """Imports a subcommand's module only when it is used, so that ``--help`` answers at once."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the subcommands in the order in which people need them."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import ``cli.<name>`` and return its ``app`` as a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        command = typer.main.get_command(importlib.import_module(f"cli.{cmd_name}").app)
-        command.name = cmd_name
-        return command
+def _load(name: str) -> typer.Typer:
+    loaded: typer.Typer = importlib.import_module(f"cli.{name}").app
+    return loaded
 
 
-app = typer.Typer(cls=LazyGroup, no_args_is_help=True, epilog=EPILOG, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=lazy_group(COMMANDS, _load),
+    no_args_is_help=True,
+    epilog=EPILOG,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,3 +94,7 @@ def main() -> None:
         sys.exit(err.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

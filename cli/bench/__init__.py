@@ -4,10 +4,10 @@ Each is a module ``cli/bench/<name>.py`` with ``register(app)``, which adds one 
 """
 
 import importlib
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
+
+from cli.lazy import lazy_group
 
 BENCHES: dict[str, str] = {
     "ingest": "Decode, gate and encode frames.",
@@ -19,30 +19,13 @@ BENCHES: dict[str, str] = {
 }
 
 
-class LazyBenches(TyperGroup):
-    """Imports a benchmark only when it is used; ``--help`` shows all at once."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the benchmarks in the order of the pipeline."""
-        return list(BENCHES)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import ``cli.bench.<name>`` and return the command it registers."""
-        if cmd_name not in BENCHES:
-            return None
-        single = typer.Typer(add_completion=False)
-        importlib.import_module(f"cli.bench.{cmd_name}").register(single)
-        command = typer.main.get_command(single)
-        command.name = cmd_name
-        return command
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the benchmarks without importing them."""
-        with formatter.section("Benchmarks"):
-            formatter.write_dl(list(BENCHES.items()))
+def _load(name: str) -> typer.Typer:
+    single = typer.Typer(add_completion=False)
+    importlib.import_module(f"cli.bench.{name}").register(single)
+    return single
 
 
-app = typer.Typer(cls=LazyBenches, no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(cls=lazy_group(BENCHES, _load), no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()

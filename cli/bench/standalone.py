@@ -119,7 +119,7 @@ async def _ramp(settings: Settings, steps: Sequence[int], seconds: float, say: C
 
 async def _measure(settings: Settings, clips: Sequence[Path], count: int, seconds: float) -> Load:
     """Run a platform with so many cameras and measure after the warm-up."""
-    from cli.demo.play import _enrol as enrol_known
+    from cli.demo.play import enrol_known
     from cli.platform import open_platform
     from ingest.cameras import CameraSpec
 

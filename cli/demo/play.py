@@ -80,7 +80,7 @@ async def show(settings: Settings, view: View, programme: Programme, *, once: bo
     scripts = programme.scripts
     view.preparing("starting the database and loading the models")
     async with open_platform(settings) as platform:
-        await _enrol(platform.gallery.enroller)
+        await enrol_known(platform.gallery.enroller)
         await _place_cameras(platform, programme, loop=not once)
         watch, stop = _Watch(), asyncio.Event()
         view.ready(
@@ -171,7 +171,8 @@ def _accounts(platform: Platform) -> tuple[Account, ...]:
     )
 
 
-async def _enrol(enroller: Enroller) -> None:
+async def enrol_known(enroller: Enroller) -> None:
+    """Enrol the known people of the script from the shipped photos. Raises SightlineError when one is rejected."""
     folder = resources.files("cli").joinpath("assets/people/enrol")
     details = SubjectDetails(consent=CONSENT | {"given_at": datetime.now(UTC).isoformat()})
     for enrolment in KNOWN:
