@@ -25,6 +25,8 @@ from sightings.retention import Retention
 from sightings.service import SightingsService
 from sightings.store import SightingStore
 
+CAMERA_EVENTS_S = 1.0  # how soon a console hears that a camera went away
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
@@ -53,6 +55,7 @@ class Platform:
                 Service(name="recognize", run=self.recognize.run, drained=lambda: self.log.drained(SIGHTINGS_TOPIC)),
                 Service(name="sightings", run=self.record.run),
                 Service(name="retention", run=self.retention.run),
+                Service(name="camera events", run=self._tell_cameras),
                 Service(name="api", run=self._serve),
             ],
             stop,
@@ -81,6 +84,18 @@ class Platform:
                 )
             )
         return views
+
+    async def _tell_cameras(self) -> None:
+        """Tell the live stream when a camera's state changes."""
+        told: dict[str, tuple[str, str]] = {}
+        while True:
+            states = {status.camera: (status.state, status.reason) for status in self.ingest.status()}
+            if states != told:
+                for view in await self.camera_views():
+                    if states.get(view.name) != told.get(view.name):
+                        self.events.publish_camera(view)
+                told = states
+            await asyncio.sleep(CAMERA_EVENTS_S)
 
     async def _database_check(self) -> ReadyCheck:
         try:

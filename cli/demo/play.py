@@ -14,6 +14,7 @@ from cli.demo.script import CAMERAS, KNOWN, CameraScript
 from cli.demo.summary import Account, Showing, Summary, summarize
 from cli.demo.view import CameraState, Seen, View
 from cli.platform import Platform, open_platform
+from cli.watch import follow_sightings
 from core.errors import NotFoundError, SightlineError
 from core.schema import Sighting
 from core.settings import Settings
@@ -114,16 +115,13 @@ async def _run(platform: Platform, view: View, watch: _Watch, stop: asyncio.Even
 
 async def _follow_events(platform: Platform, view: View, watch: _Watch) -> None:
     """Show each sighting when the record tells of it."""
-    while True:
-        with platform.events.subscribe(None) as (subscription, _):
-            while not subscription.ended:
-                event = await subscription.next(POLL_S)
-                if event is not None and event.kind == "sighting":
-                    sighting = SightingView.model_validate_json(event.data)
-                    if sighting.outcome != "unclear":
-                        watch.first_decision_ms.setdefault(sighting.sighting_id, sighting.latency_ms)
-                    view.seen(_seen(sighting))
-        await asyncio.sleep(POLL_S)
+
+    def show_one(sighting: SightingView) -> None:
+        if sighting.outcome != "unclear":
+            watch.first_decision_ms.setdefault(sighting.sighting_id, sighting.latency_ms)
+        view.seen(_seen(sighting))
+
+    await follow_sightings(platform.events, show_one)
 
 
 async def _follow_cameras(platform: Platform, view: View, watch: _Watch) -> None:
