@@ -89,7 +89,7 @@ class Platform:
         """Tell the live stream when a camera's state changes."""
         told: dict[str, tuple[str, str]] = {}
         while True:
-            states = {status.camera: (status.state, status.reason) for status in self.ingest.status()}
+            states: dict[str, tuple[str, str]] = {s.camera: (s.state, s.reason) for s in self.ingest.status()}
             if states != told:
                 for view in await self.camera_views():
                     if states.get(view.name) != told.get(view.name):
