@@ -66,11 +66,8 @@ def redact(text: str) -> str:
 
 def _redact_url(url: str) -> str:
     scheme, _, rest = url.partition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" in authority:
-        rest = f"{HIDDEN}@{authority.rpartition('@')[2]}{rest[len(authority) :]}"
-    elif "@" in rest and not re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:\d*)?", authority):
-        rest = f"{HIDDEN}@{rest.rpartition('@')[2]}"  # a password with a raw slash: everything up to the last @ may be secret
+    if "@" in rest:  # a password may hold any sign, even / and @: everything up to the last @ may be secret
+        rest = f"{HIDDEN}@{rest.rpartition('@')[2]}"
     return f"{scheme}://" + _SECRET_VALUE.sub(rf"\g<1>{HIDDEN}", rest)
 
 

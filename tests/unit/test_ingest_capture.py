@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -94,7 +95,7 @@ def test_a_looping_recording_goes_on_without_a_gap() -> None:
     run = Run([recording(), recording(), UnavailableError("enough")], loop=True, waits=62).play()
     times = [header.captured_s for header in run.headers]
     assert run.capture.progress.decoded >= 60
-    assert all(later > earlier for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(times))
     assert [header.scene_cut for header in run.headers].count(True) == 1
 
 

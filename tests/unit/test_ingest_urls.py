@@ -16,6 +16,7 @@ from ingest.urls import clips_in, kind_of, redact
         ("rtsp://admin:p@ss:w@rd@10.0.0.5/stream1", "rtsp://***@10.0.0.5/stream1"),
         ("rtsp://admin:a/b@10.0.0.5/stream1", "rtsp://***@10.0.0.5/stream1"),
         ("rtsp://admin:a?b#c@10.0.0.5/s", "rtsp://***@10.0.0.5/s"),
+        ("rtsp://admin:000?@10.0.0.5/s", "rtsp://***@10.0.0.5/s"),
         ("rtsp://10.0.0.5:554/stream1", "rtsp://10.0.0.5:554/stream1"),
         ("rtsp://[fe80::1]:554/s", "rtsp://[fe80::1]:554/s"),
         ("rtsp://10.0.0.5/user=admin&password=x1y2&channel=1", "rtsp://10.0.0.5/user=***&password=***&channel=1"),
@@ -54,7 +55,9 @@ def test_a_folder_is_a_folder_with_or_without_scheme(tmp_path: Path) -> None:
     assert kind_of(str(tmp_path)) == kind_of(f"file://{tmp_path}") == "folder"
 
 
-@pytest.mark.parametrize(("url", "message"), [("", "URL is empty"), ("rtsp://", "URL is empty"), ("concat://a|b", "scheme 'concat' is not supported")])
+@pytest.mark.parametrize(
+    ("url", "message"), [("", "URL is empty"), ("rtsp://", "URL is empty"), ("concat://a|b", "scheme 'concat' is not supported")]
+)
 def test_what_is_no_camera_is_refused(url: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         kind_of(url)
