@@ -45,7 +45,7 @@ def measure(settings: "Settings", *, repeats: int) -> Figures:
     from detect.letterbox import fit, shrink
 
     cv2.setNumThreads(1)
-    pictures = {name: frames(*size, count=max(BATCH_SIZES)) for name, size in SIZES_PX.items()}
+    pictures = {name: frames(*size, count=max(BATCH_SIZES) if name == "720p" else 1) for name, size in SIZES_PX.items()}
     detector = load_detector(settings, threads=1)
 
     def figure(work: Callable[[], object], per: int = 1) -> tuple[float, str]:
@@ -59,8 +59,8 @@ def measure(settings: "Settings", *, repeats: int) -> Figures:
     for name, size in SIZES_PX.items():
         box = fit(*size, side_px=settings.models.detector_side_px)
         figures[f"shrink_per_frame_{name}"] = figure(partial(shrink, pictures[name][0], box.content_px))
-    for size in BATCH_SIZES[1:]:
-        figures[f"detect_per_frame_batch{size}"] = figure(partial(detector.detect, pictures["720p"][:size]), size)
+    for batch in BATCH_SIZES[1:]:
+        figures[f"detect_per_frame_batch{batch}"] = figure(partial(detector.detect, pictures["720p"][:batch]), batch)
     for threads in thread_counts()[1:]:
         detector = load_detector(settings, threads=threads)
         figures[f"detect_per_frame_{threads}_threads"] = figure(partial(detector.detect, pictures["720p"][:1]))

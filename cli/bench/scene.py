@@ -34,12 +34,14 @@ def frames(height_px: int, width_px: int, count: int) -> list[Image]:
     """
     rng = np.random.default_rng(7)
     people = [portrait(name, folder="figures") for name in PEOPLE]
-    return [_frame(people, height_px, width_px, rng) for _ in range(count)]
-
-
-def _frame(people: list[Image], height_px: int, width_px: int, rng: np.random.Generator) -> Image:
     wall = np.linspace(90, 160, width_px, dtype=np.float32)[None, :, None]
-    frame = np.clip(wall + rng.normal(0, NOISE_SIGMA, (height_px, width_px, 3)), 0, 255).astype(np.uint8)
+    room = (wall + rng.normal(0, NOISE_SIGMA, (height_px, width_px, 3))).astype(np.uint8)
+    return [_frame(people, room, rng) for _ in range(count)]
+
+
+def _frame(people: list[Image], room: Image, rng: np.random.Generator) -> Image:
+    height_px, width_px = room.shape[:2]
+    frame = np.roll(room, int(rng.integers(height_px)), axis=0)
     wander = round(WANDER_SHARE * height_px)
     for i, person in enumerate(people):
         factor = FACE_SHARE * height_px / person.shape[0]

@@ -17,7 +17,7 @@ def corner_values(x: np.ndarray) -> list[np.ndarray]:
     return [np.concatenate([x[:, :, 0, 0], np.ones((len(x), 1), np.float32)], axis=1)]
 
 
-@pytest.mark.parametrize(("provider", "sizes"), [("cpu", [32, 4, 1]), ("cuda", [32, 8])])
+@pytest.mark.parametrize(("provider", "sizes"), [("cpu", [2] * 18 + [1]), ("cuda", [32, 8])])
 def test_batches_have_fixed_sizes_and_each_chip_its_row(provider: str, sizes: list[int]):
     session = FunctionSession(corner_values, provider=provider)
     found = Embedder(make_embedder_spec(), session).embed(grey_chips(*range(1, 38)))
