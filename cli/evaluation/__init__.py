@@ -1,0 +1,1 @@
+"""What ``sightline evaluate`` measures: identification, verification and calibration on labelled photos."""
