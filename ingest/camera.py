@@ -17,7 +17,7 @@ from ingest.capture import CameraConfig, Capture, CaptureContext, State
 from ingest.outbox import GatedFrame, Outbox
 from ingest.urls import redact
 
-OUTBOX_FRAMES = 8  # 0.8 s at 10 fps: older frames are worth less than fresh ones
+OUTBOX_FRAMES = 2  # with the log's own room, 0.6 s of hiccup at 10 fps; under overload an old frame is worth less than a fresh one
 STOP_S = 2.0  # how long a stopping camera may take to publish what it holds; a read that blocks is left behind
 RETRY_S = 0.5  # between attempts to publish while the log is away
 
