@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,12 +102,28 @@ async def rows_in(data_dir: Path) -> set[int]:
         return {row["n"] for row in await db.fetch("select n from row_of")}
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a database in it, to be copied: making one takes a second of CPU."""
+    folder = tmp_path_factory.mktemp("made")
+    asyncio.run(rows_in(folder))
+    return folder
+
+
 @pytest.fixture
-def data_dir(tmp_path: Path):
+def fresh_dir(tmp_path: Path):
+    """A data folder that is not there yet."""
     folder = tmp_path / "data"
     yield folder
     for process in servers(folder):
         process.kill()
+
+
+@pytest.fixture
+def data_dir(made: Path, fresh_dir: Path) -> Path:
+    """A data folder with a database in it."""
+    shutil.copytree(made, fresh_dir)
+    return fresh_dir
 
 
 async def test_writer_killed_again_and_again_loses_nothing_acknowledged(data_dir: Path) -> None:
@@ -126,13 +143,13 @@ async def test_writer_killed_again_and_again_loses_nothing_acknowledged(data_dir
     wait_until_gone(data_dir)
 
 
-async def test_first_start_killed_at_any_moment_leaves_a_startable_folder(data_dir: Path) -> None:
+async def test_first_start_killed_at_any_moment_leaves_a_startable_folder(fresh_dir: Path) -> None:
     for delay_s in (0.3, 0.6, 1.0, 1.8):
-        starter = child(HOLDER, data_dir)
+        starter = child(HOLDER, fresh_dir)
         await asyncio.sleep(delay_s)
         kill(starter)
-    assert await rows_in(data_dir) == set()
-    assert "postgres.new-" not in " ".join(os.listdir(data_dir))
+    assert await rows_in(fresh_dir) == set()
+    assert "postgres.new-" not in " ".join(os.listdir(fresh_dir))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +163,6 @@ async def test_first_start_killed_at_any_moment_leaves_a_startable_folder(data_d
     ],
 )
 async def test_stale_pid_file_does_not_wedge_the_start(data_dir: Path, content: str) -> None:
-    await rows_in(data_dir)
     (data_dir / "postgres" / "postmaster.pid").write_text(content.format(self=os.getpid(), cluster=data_dir / "postgres"))
     assert await rows_in(data_dir) == set()
 
@@ -201,13 +217,13 @@ async def test_path_with_blanks_and_quotes(tmp_path: Path) -> None:
     assert await rows_in(tmp_path / 'it\'s my "data", 100 %') == set()
 
 
-async def test_somebody_elses_folder_is_left_alone(data_dir: Path) -> None:
-    (data_dir / "postgres").mkdir(parents=True)
-    (data_dir / "postgres" / "diary.txt").write_text("mine")
+async def test_somebody_elses_folder_is_left_alone(fresh_dir: Path) -> None:
+    (fresh_dir / "postgres").mkdir(parents=True)
+    (fresh_dir / "postgres" / "diary.txt").write_text("mine")
     with pytest.raises(UnavailableError) as caught:
-        await rows_in(data_dir)
+        await rows_in(fresh_dir)
     assert str(caught.value).endswith("is not empty and holds no database; move it away, or use another data folder")
-    assert (data_dir / "postgres" / "diary.txt").read_text() == "mine"
+    assert (fresh_dir / "postgres" / "diary.txt").read_text() == "mine"
 
 
 async def test_data_folder_that_is_a_file(tmp_path: Path) -> None:
@@ -217,7 +233,6 @@ async def test_data_folder_that_is_a_file(tmp_path: Path) -> None:
 
 
 async def test_damaged_database_is_one_clear_error_with_the_servers_words(data_dir: Path) -> None:
-    await rows_in(data_dir)
     (data_dir / "postgres" / "global" / "pg_control").unlink()
     with pytest.raises(UnavailableError, match=r"does not start: .*pg_control"):
         await rows_in(data_dir)
