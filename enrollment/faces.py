@@ -6,14 +6,12 @@ import cv2
 import numpy as np
 
 from core.jpeg import encode_jpeg
-from core.types import F32, Faces, Image
+from core.types import F32, Image
 
 WORKING_SIDE_PX: Final = 2048  # photos are shrunk to this: a face that matters in a portrait keeps hundreds of pixels
 FACE_SIDE_PX: Final = 512  # of the stored picture: twice what any embedder looks at
 SURROUNDINGS: Final = 0.5  # of the box, on each side: what other models' alignment and detectors need
 FACE_QUALITY: Final = 92
-BORDER: Final = 0.5  # of the picture, on each side
-BORDER_GREY: Final = 127
 
 
 def working_copy(image: Image) -> Image:
@@ -23,23 +21,6 @@ def working_copy(image: Image) -> Image:
         return image
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def with_border(image: Image) -> tuple[Image, tuple[int, int]]:
-    """Return the picture on a larger grey ground, and its left upper corner there (x, y)."""
-    y, x = round(image.shape[0] * BORDER), round(image.shape[1] * BORDER)
-    grey = (BORDER_GREY,) * 3
-    return np.asarray(cv2.copyMakeBorder(image, y, y, x, x, cv2.BORDER_CONSTANT, value=grey), np.uint8), (x, y)
-
-
-def moved(faces: Faces, by: tuple[int, int]) -> Faces:
-    """Return faces of a bordered picture in pixels of the picture itself."""
-    x, y = by
-    return Faces(
-        boxes=faces.boxes - np.array([x, y, x, y], np.float32),
-        landmarks=faces.landmarks - np.array([x, y], np.float32),
-        scores=faces.scores,
-    )
 
 
 def cut_face(image: Image, box: F32, landmarks: F32) -> tuple[bytes, F32]:

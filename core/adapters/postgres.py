@@ -298,7 +298,7 @@ def _our_errors(problem: str) -> Iterator[None]:
         raise UnavailableError(f"database: {problem} in time; is the server overloaded or cut off? Retrying may help") from err
     except asyncpg.IntegrityConstraintViolationError as err:
         raise ConflictError(f"database: {err.detail or err.message}") from err
-    except (asyncpg.DataError, asyncpg.exceptions._base.DataError) as err:  # the server's, and the client's own
+    except asyncpg.DataError as err:
         raise UsageError(f"database: a value can't be stored: {str(err).splitlines()[0]}") from err
     except asyncpg.InvalidAuthorizationSpecificationError as err:
         raise UnavailableError(f"database: {err.message}; check user and password in database_url") from err
@@ -308,6 +308,8 @@ def _our_errors(problem: str) -> Iterator[None]:
         cause = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise UnavailableError(f"database: {problem}: {cause}; is the server up?") from err
     except asyncpg.InterfaceError as err:
+        if isinstance(err, ValueError):  # asyncpg's own class for arguments that do not fit
+            raise UsageError(f"database: a value can't be stored: {str(err).splitlines()[0]}") from err
         if "clos" not in str(err):  # "connection is closed", "pool is closing"
             raise
         raise UnavailableError(f"database: {problem}: {err}; is the server up?") from err
