@@ -42,7 +42,7 @@ async def _run(settings: Settings, *, as_json: bool) -> None:
     check_api_settings(settings.api)
     async with open_platform(settings) as platform:
         await _welcome(platform, as_json=as_json)
-        watching = asyncio.create_task(follow_sightings(platform.events, _emit if as_json else _print), name="watch")
+        watching = asyncio.create_task(follow_sightings(platform.events, _emit if as_json else _Printer()), name="watch")
         try:
             await platform.run(asyncio.Event())
         finally:
@@ -69,12 +69,24 @@ def _emit(sighting: "SightingView") -> None:
     emit({"event": "sighting", **sighting.model_dump(mode="json")})
 
 
-def _print(sighting: "SightingView") -> None:
-    from rich.console import Console
-    from rich.markup import escape
+class _Printer:
+    """Prints a sighting when it begins, when its outcome changes and when it ends; not each time it is merely seen again."""
 
-    unnamed = "[yellow]unknown[/]" if sighting.outcome == "stranger" else "[dim]too poor to tell[/]"
-    who = f"[bold green]{escape(sighting.subject or '')}[/]" if sighting.outcome == "subject" else unnamed
-    score = "" if sighting.score is None else f" {sighting.score:.2f}/{sighting.threshold:.2f}"
-    state = " left" if sighting.closed else ""
-    Console(highlight=False).print(f"{datetime.now().astimezone():%H:%M:%S}  {sighting.camera:<16} {who}{score}{state}")
+    def __init__(self) -> None:
+        self._told: dict[str, str | None] = {}
+
+    def __call__(self, sighting: "SightingView") -> None:
+        from rich.console import Console
+        from rich.markup import escape
+
+        state = sighting.subject or sighting.outcome
+        if self._told.get(sighting.sighting_id) == state and not sighting.closed:
+            return
+        self._told[sighting.sighting_id] = state
+        if sighting.closed:
+            del self._told[sighting.sighting_id]
+        unnamed = "[yellow]unknown[/]" if sighting.outcome == "stranger" else "[dim]too poor to tell[/]"
+        who = f"[bold green]{escape(sighting.subject or '')}[/]" if sighting.outcome == "subject" else unnamed
+        score = "" if sighting.score is None else f" {sighting.score:.2f}/{sighting.threshold:.2f}"
+        ended = " left" if sighting.closed else ""
+        Console(highlight=False).print(f"{datetime.now().astimezone():%H:%M:%S}  {escape(sighting.camera):<16} {who}{score}{ended}")
