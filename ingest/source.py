@@ -5,6 +5,7 @@ messages carry URLs with their passwords, so no error of PyAV leaves this module
 written here, with the redacted URL.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ FILE_FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,flv,asf,gif
 _PLANAR = {"yuv420p": False, "yuvj420p": True}  # formats whose planes are taken as they are; True = full range by name
 _TAGGED: dict[int, Matrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt709"}
 """AVColorSpace to matrix: FCC and the two 601 flavours differ by less than a level; SMPTE 240M is nearest to 709."""
+_BT2020 = (9, 10)
+_UNSPECIFIED = 2
 _SWS = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}
 
 
@@ -85,6 +88,8 @@ class DecodedFrame:
     __slots__ = ("_frame", "_rotation", "height_px", "pts_s", "width_px")
 
     def __init__(self, frame: Any) -> None:
+        if frame.colorspace not in _TAGGED and frame.colorspace not in _BT2020:
+            frame.colorspace = _UNSPECIFIED  # reserved values come from damaged streams, and swscale refuses them
         self._frame = frame
         self.pts_s: float | None = frame.time
         """Presentation time in the stream's own seconds, None if it has none."""
@@ -96,7 +101,7 @@ class DecodedFrame:
         frame, matrix, full_range = self._frame, _matrix_of(self._frame), _is_full_range(self._frame)
         if frame.format.name not in _PLANAR or matrix is None:
             jpeg = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.JPEG}
-            frame = frame.reformat(format="yuv420p", threads=1, **jpeg, **self._source())
+            frame = self._converted(format="yuv420p", **jpeg)
             matrix, full_range = "bt601", True
         y, u, v = (_view(plane, self._rotation) for plane in frame.planes)
         return Planes(y=y, u=u, v=v, matrix=matrix, full_range=full_range)
@@ -109,21 +114,25 @@ class DecodedFrame:
 
     def rgb(self) -> Image:
         """Return the picture as (H, W, 3) uint8 RGB, with the matrix and range that the stream states or its size implies."""
-        image = self._frame.reformat(format="rgb24", threads=1, **self._source()).to_ndarray()
+        image = self._converted(format="rgb24").to_ndarray()
         return np.ascontiguousarray(np.rot90(image, self._rotation)) if self._rotation else np.asarray(image)
 
-    def _source(self) -> dict[str, Any]:
-        """Say what swscale must be told about the source: by itself it takes untagged video for BT.601."""
+    def _converted(self, **wanted: Any) -> Any:
+        """Convert with swscale, which by itself takes untagged video for BT.601 and must be told better."""
         matrix = _matrix_of(self._frame)
         colours: dict[str, Any] = {} if matrix is None else {"src_colorspace": _SWS[matrix]}
         if _is_full_range(self._frame):
             colours["src_color_range"] = ColorRange.JPEG
-        return colours
+        try:
+            return self._frame.reformat(threads=1, **colours, **wanted)
+        except av.error.FFmpegError:
+            name, width, height = self._frame.format.name, self._frame.width, self._frame.height
+            raise UnreadableMediaError(f"a picture of {width}x{height} in format {name} can't be converted") from None
 
 
 def _matrix_of(frame: Any) -> Matrix | None:
     """Return the frame's matrix, or None for one that only swscale knows (BT.2020)."""
-    if frame.colorspace in (9, 10):
+    if frame.colorspace in _BT2020:
         return None
     guess: Matrix = "bt709" if frame.width >= HD_WIDTH or frame.height > HD_HEIGHT else "bt601"
     return _TAGGED.get(frame.colorspace, guess)
@@ -209,11 +218,12 @@ def open_source(url: str, options: SourceOptions | None = None) -> Source:
     if kind == "file" and Path(split_scheme(url)[1]).exists() and not Path(split_scheme(url)[1]).is_file():
         raise UnreadableMediaError(f"{shown}: not a regular file; give a video file")  # a pipe could block for ever
     address, demuxer, settings = _open_arguments(url, kind, options)
+    begin_s, timeouts = time.monotonic(), (options.open_timeout_s, options.read_timeout_s)
     try:
-        container = av.open(
-            address, "r", demuxer, options=settings, timeout=(options.open_timeout_s, options.read_timeout_s), metadata_errors="ignore"
-        )
+        container = av.open(address, "r", demuxer, options=settings, timeout=timeouts, metadata_errors="ignore")
     except av.error.FFmpegError as err:
+        if kind != "file" and time.monotonic() - begin_s > 0.9 * options.open_timeout_s:  # cut off by PyAV, whatever FFmpeg calls it
+            raise _silent(shown, options.open_timeout_s) from None
         raise _explained(err, kind, shown, options.open_timeout_s) from None
     try:
         return _source_of(container, kind, shown, options)
@@ -228,7 +238,7 @@ def _open_arguments(url: str, kind: Kind, options: SourceOptions) -> tuple[str, 
     quick = {"fflags": "nobuffer", "analyzeduration": "200000", "probesize": "100000"}  # opens in 0.3 s instead of 1.9 s
     if kind == "rtsp":
         transport = "udp" if scheme == "rtsp+udp" else "tcp"
-        socket_us = str(int(options.read_timeout_s * 1e6))
+        socket_us = str(int(2e6 * max(options.open_timeout_s, options.read_timeout_s)))  # PyAV's own limits come first and tell why
         rtsp = {"rtsp_transport": transport, "allowed_media_types": "video", "timeout": socket_us, "buffer_size": str(4 << 20)}
         return f"{scheme.partition('+')[0]}://{rest}", "rtsp", quick | rtsp
     if kind in ("http", "network"):
@@ -286,7 +296,7 @@ def _explained(err: Any, kind: Kind, shown: str, timeout_s: float) -> SightlineE
             return UnreadableMediaError(f"{shown}: not allowed to read it; check the file's permissions")
         return UnreadableMediaError(f"{shown}: not a video, or damaged ({_reason(err)})")
     if isinstance(err, av.error.ExitError | av.error.TimeoutError | av.error.BlockingIOError):
-        return UnavailableError(f"{shown}: no answer within {timeout_s:g} s; check that the camera is on and reachable")
+        return _silent(shown, timeout_s)
     if isinstance(err, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
         return UnavailableError(f"{shown}: refuses these credentials; check user name and password in the URL")
     if isinstance(err, av.error.HTTPNotFoundError):
@@ -294,6 +304,10 @@ def _explained(err: Any, kind: Kind, shown: str, timeout_s: float) -> SightlineE
     if isinstance(err, av.error.FileNotFoundError):
         return UnavailableError(f"{shown}: no such device")
     return UnavailableError(f"{shown}: {_reason(err)}")
+
+
+def _silent(shown: str, timeout_s: float) -> UnavailableError:
+    return UnavailableError(f"{shown}: no answer within {timeout_s:g} s; check that the camera is on and reachable")
 
 
 def _reason(err: Any) -> str:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-from core.errors import NotFoundError, SightlineError, UnreadableMediaError
+from core.errors import NotFoundError, UnreadableMediaError
 from core.types import Image
 from ingest.source import DecodedFrame, Source, SourceInfo, SourceOptions, open_source
 
@@ -23,7 +23,7 @@ class RecordedVideo(AbstractContextManager["RecordedVideo"]):
 
     def __init__(self, source: Source, every_s: float | None) -> None:
         self._source, self._every_s = source, every_s
-        self._ready: queue.Queue[Item | SightlineError | None] = queue.Queue(AHEAD_FRAMES)
+        self._ready: queue.Queue[Item | BaseException | None] = queue.Queue(AHEAD_FRAMES)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._decode, name="read-video", daemon=True)
         self.info: SourceInfo = source.info
@@ -46,23 +46,31 @@ class RecordedVideo(AbstractContextManager["RecordedVideo"]):
     def __iter__(self) -> Iterator[Item]:
         """Yield (seconds from the first frame, (H, W, 3) uint8 RGB). Raises UnreadableMediaError when there is no picture."""
         while (item := self._ready.get()) is not None:
-            if isinstance(item, SightlineError):
+            if isinstance(item, BaseException):
                 raise item
             yield item
 
     def _decode(self) -> None:
-        end: SightlineError | None = None
+        end: BaseException | None = None
         try:
             for t_s, frame in _sampled(self._source, self._every_s):
-                if not self._put((t_s, frame.rgb())):
+                image = self._rgb(frame)
+                if image is not None and not self._put((t_s, image)):
                     break
-        except SightlineError as err:
+        except BaseException as err:  # noqa: BLE001 - the thread's boundary: the reader raises it again
             end = err
         finally:
             self._source.close()
             self._put(end)
 
-    def _put(self, item: Item | SightlineError | None) -> bool:
+    def _rgb(self, frame: DecodedFrame) -> Image | None:
+        try:
+            return frame.rgb()
+        except UnreadableMediaError:  # one damaged picture among good ones
+            self._source.counts.errors += 1
+            return None
+
+    def _put(self, item: Item | BaseException | None) -> bool:
         while not self._stop.is_set():
             try:
                 self._ready.put(item, timeout=POLL_S)

@@ -28,8 +28,8 @@ class Room:
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
-        grain = self._rng.normal(0.0, self.noise, (4, *self.background.shape))
-        self._grain = np.rint(grain).astype(np.int16)
+        rows, columns = self.background.shape
+        self._grain = np.rint(self._rng.normal(0.0, self.noise, (2 * rows, 2 * columns))).astype(np.int16)
 
     def frame(self, figures: tuple[tuple[float, float, float, float], ...] = (), *, contrast: int = 60, gain: float = 1.0) -> U8:
         """Return a frame with figures (x, y, width, height in pixels) that differ from what is behind them by contrast."""
@@ -40,6 +40,6 @@ class Room:
             patch += np.where(patch < 128, contrast, -contrast).astype(np.int16)
         if gain != 1.0:
             picture = (picture * gain).astype(np.int16)
-        grain = self._grain[self._rng.integers(4)]
-        flip_x, flip_y = self._rng.integers(0, 2, 2)
-        return np.clip(picture + grain[:: 1 - 2 * flip_y, :: 1 - 2 * flip_x], 0, 255).astype(np.uint8)
+        rows, columns = self.background.shape
+        left, top = self._rng.integers(0, columns), self._rng.integers(0, rows)
+        return np.clip(picture + self._grain[top : top + rows, left : left + columns], 0, 255).astype(np.uint8)

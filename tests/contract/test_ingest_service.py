@@ -48,7 +48,7 @@ class Platform:
 
     async def until(self, condition) -> None:
         async with asyncio.timeout(20):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - watches threads and counters from outside
                 await asyncio.sleep(0.01)
 
 
