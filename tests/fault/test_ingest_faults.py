@@ -1,14 +1,21 @@
 """Broken files, and cameras that stay silent, freeze and die."""
 
+import asyncio
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from core.adapters.memory_log import MemoryLog
 from core.errors import UnavailableError, UnreadableMediaError
+from core.live import LiveTracks
+from core.metrics import Metrics
+from ingest.camera import CameraWorker
+from ingest.capture import CameraConfig, CaptureContext
+from ingest.gate import GateSettings
 from ingest.probe import probe_source
-from ingest.recordings import open_frames
+from ingest.recordings import FrameSource, open_frames
 from ingest.source import SourceOptions
 from ingest.video import read_video
 from tests.builders.clips import write_clip
@@ -157,3 +164,29 @@ def test_a_camera_that_dies_ends_its_stream(clip: Path) -> None:
         begin_s = time.monotonic()
         assert drain(source.timed()) <= 30
     assert time.monotonic() - begin_s < 6
+
+
+async def test_a_camera_that_dies_is_read_again_by_the_service(clip: Path) -> None:
+    metrics = Metrics()
+    with RtspServer(access_units(clip), "dies", after=15) as server:
+        config = CameraConfig(name="door", url=server.url, source=QUICK, gate=GateSettings(heartbeat_s=0.1))
+        worker = CameraWorker(config, CaptureContext(live=LiveTracks(), metrics=metrics), MemoryLog(capacity=1000))
+        task = asyncio.create_task(worker.run())
+        async with asyncio.timeout(30):
+            while server.clients < 3:  # noqa: ASYNC110 - watches another thread
+                await asyncio.sleep(0.02)
+        status = worker.status()
+        task.cancel()
+        await asyncio.wait({task})
+    assert status.reconnects >= 2
+    assert status.published > 0
+    assert worker.status().state == "stopped"
+
+
+async def test_a_fault_of_ours_in_a_cameras_thread_ends_the_service() -> None:
+    def broken(url: str, options: SourceOptions) -> FrameSource:
+        raise ZeroDivisionError
+
+    context = CaptureContext(live=LiveTracks(), metrics=Metrics(), open_frames=broken)
+    with pytest.raises(ZeroDivisionError):
+        await CameraWorker(CameraConfig(name="door", url="x"), context, MemoryLog()).run()
