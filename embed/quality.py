@@ -3,10 +3,10 @@
 Each aspect turns one measurement into the share of the genuine score that is left, as measured: 31 faces of press photos at 200 px,
 degraded in 49 ways, scored with fr_feature against other photos of the same person (.79 undegraded). The value is the smallest share.
 On these 1514 faces (the curves were read off them) the rank correlation of value and genuine score is .83, of the embedder's norm and
-genuine score .70; faces that miss the threshold .274 (false-match rate 1 %): 99 % of those below .1, 82 % below .3, 42 % below .5,
-5 % below .7, 1 % of the others.
+genuine score .70; faces that miss the threshold .274 (false-match rate 1 %): 99 % of those below .1, 82 % between .1 and .3, 42 % up to
+.5, 5 % up to .7, 1 % of the others.
 
-Measured with CenterFace's landmarks and scores. Not measured, and so not claimed: yaw beyond a nose offset of .3, real masks (only painted
+Measured with CenterFace's landmarks and scores. Not measured, and so not claimed: yaw beyond a nose offset of .25, real masks (only painted
 ones), sunglasses (not recognised: they change neither the detector's score nor the texture reliably).
 """
 

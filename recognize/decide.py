@@ -12,7 +12,7 @@ from core.types import Candidate, Quality
 
 KEEP_MARGIN = 0.05  # cosine; a fused embedding moves by less than this when one more shot of the same face joins
 AMBIGUOUS_MARGIN = 0.02  # two subjects above the threshold and this close can't be told apart
-MIN_QUALITY = 0.3  # 82 % of genuine faces below it miss their threshold (embed/quality.py): no match then says nothing
+MIN_QUALITY = 0.3  # over 82 % of genuine faces below it miss their threshold (embed/quality.py): no match then says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

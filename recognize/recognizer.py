@@ -112,7 +112,7 @@ class Recognizer:
             told += self._close(shown.frame.camera, camera, plan.ended)
             wanted.append(plan.wanted)
         faces = [look.faces.take(np.array(w, int)) for (_, look), w in zip(wave, wanted, strict=True)]
-        embeddings = await self._vision.call(self._vision.embed, [shown.frame.image for shown, _ in wave], faces)
+        embeddings = await self._vision.call(self._vision.embed_shots, [shown.frame.image for shown, _ in wave], faces)
         embedded_s = self._clock()
         updates: list[Update] = []
         for (shown, look), indices, found in zip(wave, wanted, embeddings, strict=True):
