@@ -7,13 +7,13 @@ from typing import ParamSpec, TypeVar
 
 import cv2
 import numpy as np
-from embed.quality import assess
 
 from core.types import F32, Embeddings, Faces, Image
 from detect.detector import Detector
 from detect.photo import detect_photo, refined
 from detect.tracker import Look
 from embed.embedder import Embedder
+from embed.quality import assess
 
 PATCH_PX = 12  # side of the coarse grey picture by which a track knows its face again in the next frame
 
