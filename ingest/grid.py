@@ -17,7 +17,7 @@ Box = tuple[int, int, int, int]
 
 
 class Grid:
-    """Cells and blocks for one frame size. Immutable; thread rule: any thread."""
+    """Cells and blocks for one frame size. Thread rule: one thread, for its scratch memory."""
 
     def __init__(self, height: int, width: int, *, zones: Sequence[Polygon] = (), masks: Sequence[Polygon] = ()) -> None:
         self.frame_shape = (height, width)
@@ -26,6 +26,7 @@ class Grid:
         self._sampled = tuple(-(-(side - self._offset) // self.step) for side in (height, width))
         self.shape = tuple(-(-cells // BLOCK_CELLS) for cells in self._sampled)
         """Rows and columns of blocks."""
+        self._rows: U8 = np.empty((self._sampled[0], width), np.uint8)
         self._padded = tuple(blocks * BLOCK_CELLS for blocks in self.shape)
         mask = rasterize(zones, masks, width=self._sampled[1], height=self._sampled[0])
         self._mask = None if mask is None else self._pad(mask)
@@ -35,10 +36,11 @@ class Grid:
     def sample(self, y: U8) -> U8:
         """Take the cells of a (height, width) luma plane, any strides; a small contiguous copy.
 
-        Whole rows first: they are fetched at the memory's full speed (40 instead of 55 us for a 1080p frame out of cache).
+        Whole rows first, into memory that is kept: fresh memory costs page faults, and rows are fetched at full speed
+        (40 instead of 100 us for a 1080p frame out of the decoder).
         """
-        rows = y[self._offset :: self.step].copy()
-        return self._pad(rows[:, self._offset :: self.step])
+        np.copyto(self._rows, y[self._offset :: self.step])
+        return self._pad(self._rows[:, self._offset :: self.step])
 
     def _pad(self, cells: U8) -> U8:
         rows, columns = cells.shape

@@ -43,10 +43,9 @@ PRESENCE_STAYS = 0.6  # hysteresis: a place stays occupied down to this share of
 PRESENCE_BLOCKS = 3  # about 70x70 pixels at 1080p; the face of a smaller figure could not be told anyway
 PRESENCE_S = 6.0  # people who stand shift their weight at least this often; a moved chair stops counting after it
 BACKGROUND_STEP_S = 0.28  # the background is slow: following it every third look (at 10 fps) is enough
+ABSORB_STEP_S = 0.9  # and it takes the picture over in steps of about a second
 BACKGROUND_TAU_S = 8.0  # how fast free places follow the light of the day
 MAX_BOXES = 16
-NEIGHBOURS: U8 = np.ones((3, 3), np.uint8)
-BESIDE: U8 = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.uint8)
 
 Blocks = NDArray[np.bool_]
 
@@ -80,6 +79,9 @@ class _Level:
 
     def mean(self, difference: U8, share: float) -> float:
         """Return the clipped mean over the share of the blocks that counts (the others are 0)."""
+        plain = float(cv2.mean(difference)[0]) / share
+        if self._level is not None and plain <= self._level:
+            return plain  # clipping would change little, and calls are what this costs
         clipped = cv2.threshold(difference, self.threshold, 0.0, cv2.THRESH_TRUNC)[1]
         return float(cv2.mean(clipped)[0]) / share
 
@@ -142,7 +144,7 @@ class _Scene:
         self._ring = deque([(now_s, self._last)])
         self._background: F32 = self._last.astype(np.float32)
         self._shown = self._last  # the background as uint8
-        self._followed_s = now_s
+        self._followed_s = self._absorbed_s = now_s
         self._occupied = self._near = self.nowhere
         self._moved_s: NDArray[np.float64] = np.full(self.grid.shape, -math.inf)
         self._present = False
@@ -213,15 +215,15 @@ class _Scene:
         if active is None and not self._present and cv2.minMaxLoc(ahead)[1] <= PRESENCE_STAYS * threshold:
             self._occupied = self._near = self.nowhere
         else:
-            near = cv2.dilate((ahead > PRESENCE_STAYS * threshold).astype(np.uint8), NEIGHBOURS)
-            self._near = near.astype(np.bool_)
+            self._near = np.asarray(ahead > PRESENCE_STAYS * threshold)
             active = self.nowhere if active is None else active & self._near
             if due:
                 active = active | self._occupy(cells, ahead, threshold, active=active, now_s=now_s)
         if due:
-            self._absorb(cells, ~self._occupied, 1.0 - math.exp((self._followed_s - now_s) / BACKGROUND_TAU_S))
-            self._shown = self._background.astype(np.uint8)
             self._followed_s = now_s
+        if now_s - self._absorbed_s >= ABSORB_STEP_S:
+            self._absorb(cells, ~self._occupied, 1.0 - math.exp((self._absorbed_s - now_s) / BACKGROUND_TAU_S))
+            self._absorbed_s = now_s
         return active
 
     def _occupy(self, cells: U8, ahead: U8, threshold: float, *, active: Blocks, now_s: float) -> Blocks:
@@ -246,8 +248,11 @@ class _Scene:
         if where.all():
             cv2.accumulateWeighted(cells, self._background, share)
         elif where.any():
-            mask = np.repeat(np.repeat(where.astype(np.uint8), BLOCK_CELLS, axis=0), BLOCK_CELLS, axis=1)
+            mask = np.repeat(np.repeat(where.view(np.uint8), BLOCK_CELLS, axis=0), BLOCK_CELLS, axis=1)
             cv2.accumulateWeighted(cells, self._background, share, mask=mask)
+        else:
+            return
+        self._shown = self._background.astype(np.uint8)
 
 
 def _shifted(cells: U8, earlier: U8) -> bool:
@@ -256,13 +261,11 @@ def _shifted(cells: U8, earlier: U8) -> bool:
 
 
 def _without_specks(difference: U8, threshold: float) -> Blocks | None:
-    """Return the blocks above the threshold that are strong or have a neighbour to the side, above or below; None for none."""
+    """Return the blocks above the threshold, or None when there are none but weak ones without a neighbour."""
     largest = cv2.minMaxLoc(difference)[1]
     if largest <= threshold:
         return None
-    over = (difference > threshold).astype(np.uint8)
-    beside = cv2.filter2D(over, -1, BESIDE, borderType=cv2.BORDER_CONSTANT)
-    kept = np.asarray((over > 0) & (beside > 0))
-    if largest > STRONG * threshold:
-        kept |= difference > STRONG * threshold
-    return kept if kept.any() else None
+    over = np.asarray(difference > threshold)
+    if largest > STRONG * threshold or (over[1:] & over[:-1]).any() or (over[:, 1:] & over[:, :-1]).any():
+        return over
+    return None

@@ -39,6 +39,8 @@ class Decision:
     """Why it is not a name: below_threshold, empty_gallery, ambiguous, too_small, or a quality reason; empty for a name."""
     best: Candidate | None
     """The named subject, else the nearest one, else None."""
+    threshold: float
+    """The cosine that was asked for in this decision: a name has at least this score."""
     changes: int = 0
     """How often a name was taken back or replaced."""
 
@@ -56,7 +58,7 @@ def revise(before: Decision, evidence: Evidence) -> Decision:
     held = next((c for c in evidence.candidates if c.subject_id == before.best.subject_id), None)
     top = evidence.candidates[0] if evidence.candidates else None
     if held is not None and held.score >= evidence.threshold - KEEP_MARGIN and (top is None or top.score < held.score + KEEP_MARGIN):
-        return replace(before, best=held)
+        return replace(before, best=held, threshold=evidence.threshold - KEEP_MARGIN)
     changes = before.changes + 1
     return replace(_decide(evidence, evidence.threshold + KEEP_MARGIN * changes), changes=changes)
 
@@ -64,12 +66,13 @@ def revise(before: Decision, evidence: Evidence) -> Decision:
 def _decide(evidence: Evidence, threshold: float) -> Decision:
     best = evidence.candidates[0] if evidence.candidates else None
     if evidence.height_px < evidence.min_height_px:
-        return Decision(outcome="unclear", reason="too_small", best=best)
+        return Decision(outcome="unclear", reason="too_small", best=best, threshold=threshold)
     if best is not None and best.score >= threshold:
         second = evidence.candidates[1] if len(evidence.candidates) > 1 else None
         if second is not None and second.score >= threshold and best.score - second.score < AMBIGUOUS_MARGIN:
-            return Decision(outcome="unclear", reason="ambiguous", best=best)
-        return Decision(outcome="subject", reason="", best=best)
+            return Decision(outcome="unclear", reason="ambiguous", best=best, threshold=threshold)
+        return Decision(outcome="subject", reason="", best=best, threshold=threshold)
     if evidence.quality.value < MIN_QUALITY and evidence.quality.reasons:
-        return Decision(outcome="unclear", reason=evidence.quality.reasons[0], best=best)
-    return Decision(outcome="stranger", reason="empty_gallery" if best is None else "below_threshold", best=best)
+        return Decision(outcome="unclear", reason=evidence.quality.reasons[0], best=best, threshold=threshold)
+    reason = "empty_gallery" if best is None else "below_threshold"
+    return Decision(outcome="stranger", reason=reason, best=best, threshold=threshold)

@@ -23,7 +23,6 @@ class TrackStory:
     """What the recognizer remembers of a live track beside its place."""
 
     decision: Decision
-    threshold: float
     times: StageTimes
     best_s: float
     best_box: tuple[float, float, float, float]
@@ -73,7 +72,7 @@ def sighting_of(track: Track, story: TrackStory, origin: Mapping[str, str], *, c
         subject=best.subject if named and best else None,
         reference_id=best.reference_id if named and best else None,
         score=best.score if best else None,
-        threshold=story.threshold,
+        threshold=story.decision.threshold,
         model=origin["model"],
         quality=story.best_quality,
         faces=track.hits,

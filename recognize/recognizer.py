@@ -146,7 +146,7 @@ class Recognizer:
                 matched_s=matched_s,
                 decided_s=self._clock(),
             )
-            self._remember(shown, track, decision, TrackFacts(stage, threshold, answer.shards_missing))
+            self._remember(shown, track, decision, TrackFacts(stage, answer.shards_missing))
 
     def _decide(self, shown: Shown, track: Track, answer: MatchAnswer, row: int, threshold: float) -> Decision:
         quality = track.best_quality
@@ -170,7 +170,6 @@ class Recognizer:
             old = story
             story = TrackStory(
                 decision=decision,
-                threshold=facts.threshold,
                 times=facts.times,
                 best_s=shot_s,
                 best_box=(x1, y1, x2, y2),
@@ -180,7 +179,7 @@ class Recognizer:
             if old is not None:
                 story.revision, story.told, story.told_at_s = old.revision, old.told, old.told_at_s
             stories[track.track_id] = story
-        story.decision, story.threshold, story.times, story.shards_missing = decision, facts.threshold, facts.times, facts.shards_missing
+        story.decision, story.times, story.shards_missing = decision, facts.times, facts.shards_missing
 
     def _tell(self, shown: Shown, tracks: Sequence[Track]) -> list[Told]:
         """Return the sightings of a frame's tracks that have something to say; keep the camera's gate open."""
@@ -232,7 +231,6 @@ class TrackFacts:
     """What one look-up adds to a track's story."""
 
     times: StageTimes
-    threshold: float
     shards_missing: int
 
 

@@ -43,6 +43,7 @@ def test_a_name_is_kept_while_its_score_dips_a_little() -> None:
     assert (kept.outcome, kept.changes) == ("subject", 0)
     assert kept.best is not None
     assert kept.best.score == 0.42
+    assert kept.threshold == pytest.approx(0.40)  # what was asked for, so that a name never shows a score below its threshold
 
 
 def test_a_name_is_taken_back_when_the_evidence_goes() -> None:
@@ -52,7 +53,7 @@ def test_a_name_is_taken_back_when_the_evidence_goes() -> None:
 
 
 def test_after_a_change_of_mind_a_higher_score_is_asked_for() -> None:
-    gone = Decision(outcome="stranger", reason="below_threshold", best=None, changes=1)
+    gone = Decision(outcome="stranger", reason="below_threshold", best=None, threshold=0.45, changes=1)
     assert revise(gone, evidence(candidate("alice", 0.48))).outcome == "stranger"
     assert revise(gone, evidence(candidate("alice", 0.51))).outcome == "subject"
 
