@@ -66,9 +66,12 @@ class Grid:
         return self.average(np.asarray(difference, np.uint8))
 
     def boxes(self, blocks: NDArray[np.bool_], limit: int) -> tuple[Box, ...]:
-        """Return the bounding boxes of connected blocks, those with most blocks first, at most ``limit``."""
+        """Return the bounding boxes of connected blocks with a margin of one block, those with most blocks first, at most ``limit``."""
         height, width = self.frame_shape
         side = self.step * BLOCK_CELLS
         count, _, stats, _ = cv2.connectedComponentsWithStats(blocks.astype(np.uint8), connectivity=8)
         parts = sorted(stats[1:count].tolist(), key=lambda part: -part[4])[:limit]
-        return tuple((x * side, y * side, min((x + w) * side, width), min((y + h) * side, height)) for x, y, w, h, _ in parts)
+        return tuple(
+            (max((x - 1) * side, 0), max((y - 1) * side, 0), min((x + w + 1) * side, width), min((y + h + 1) * side, height))
+            for x, y, w, h, _ in parts
+        )
