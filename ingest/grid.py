@@ -36,8 +36,7 @@ class Grid:
     def sample(self, y: U8) -> U8:
         """Take the cells of a (height, width) luma plane, any strides; a small contiguous copy.
 
-        Whole rows first, into memory that is kept: fresh memory costs page faults, and rows are fetched at full speed
-        (40 instead of 100 us for a 1080p frame out of the decoder).
+        Whole rows first, into memory that is kept: 40 instead of 55 us for a 1080p frame that is in no cache.
         """
         np.copyto(self._rows, y[self._offset :: self.step])
         return self._pad(self._rows[:, self._offset :: self.step])

@@ -8,8 +8,8 @@ Three distances in time are compared, on the grid of ``ingest.grid``:
   a person just left, and keeps whoever holds quite still for a few seconds.
 
 Thresholds follow the camera's noise. Brightness that drifts everywhere (exposure, clouds) is fitted by a gain and an
-offset and taken out before comparing. Constants are measured on rendered and real footage with ``sightline bench ingest
---clip``; docs/ingest.md has the table. The common path, a picture in which nothing happens, is kept to a handful of calls:
+offset and taken out before comparing. Constants were chosen on one labelled indoor clip and altered copies of it (``sightline
+bench ingest --clip``); docs/ingest.md has the table, and says what was not measured. The common path, a picture in which nothing happens, is kept to a handful of calls:
 between two frames the decoder has emptied the caches, and every call costs several times what it costs in a loop.
 """
 
@@ -27,10 +27,10 @@ from ingest.grid import BLOCK_CELLS, Box, Grid
 from ingest.light import NO_CHANGE, GlobalWatch, fit_blocks
 from ingest.zones import Polygon
 
-LAG_S = 0.5  # measured against 0.1 and 2 s: a swaying person shows, exposure drift does not yet
+LAG_S = 0.5  # compared with 0.1 and 2 s on that clip: a swaying person shows, exposure drift does not yet
 LAG_STEP_S = 0.08  # the ring keeps a frame this often: about 7 small frames at any frame rate
 MOTION_FLOOR = 6.0  # luma levels; the pulse of key frames in H.264 reaches 5 on a clean camera
-NOISE_FACTOR = 1.8  # the largest of 1300 block means of Gaussian noise is 1.7 times their mean
+NOISE_FACTOR = 1.8  # the largest of 1600 block means of Gaussian noise is 1.9 times their mean (2.5 at worst of 120); the floor adds
 STRONG = 2.0  # times the threshold: a single block is enough; weaker ones need a neighbour
 NOISE_RISE_S, NOISE_FALL_S = 4.0, 1.0  # rises slowly, so that passing people do not count
 NOISE_FIRST = 6.0  # luma levels that the first comparison may claim as noise: somebody may be walking in it
@@ -41,7 +41,7 @@ GLOBAL_LEVEL = 6.0  # a mean difference above which the whole picture may have c
 PRESENCE_FLOOR = 7.0  # the background is older, so shadows and exposure leave more behind
 PRESENCE_STAYS = 0.6  # hysteresis: a place stays occupied down to this share of the threshold
 PRESENCE_BLOCKS = 3  # about 70x70 pixels at 1080p; the face of a smaller figure could not be told anyway
-PRESENCE_S = 6.0  # people who stand shift their weight at least this often; a moved chair stops counting after it
+PRESENCE_S = 6.0  # a choice: longer keeps people who stand quite still, and a moved chair counts for as long
 BACKGROUND_STEP_S = 0.28  # the background is slow: following it every third look (at 10 fps) is enough
 ABSORB_STEP_S = 0.9  # and it takes the picture over in steps of about a second
 BACKGROUND_TAU_S = 8.0  # how fast free places follow the light of the day

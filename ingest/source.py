@@ -28,7 +28,7 @@ from ingest.urls import Kind, kind_of, redact, split_scheme
 MAX_PIXELS = 64_000_000  # width x height; 8K video has 33 megapixels, a bomb has thousands
 SILENT_ERRORS = 250  # packets in a row that can't be decoded (10 s at 25 fps) before a live stream is given up
 HD_WIDTH, HD_HEIGHT = 1280, 576
-"""Untagged video of at least this width or more than this height is BT.709, else BT.601. Source: mpv's rule (mp_image.c)."""
+"""Untagged video of at least this width or more than this height is BT.709, else BT.601. A convention of players, not a standard."""
 FILE_FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,flv,asf,gif,ogg,mjpeg,ivf,obu,mxf,3gp,apng"
 """Demuxers that a file may choose. Playlists are left out: a hostile file could make us read other files and hosts."""
 _PLANAR = {"yuv420p": False, "yuvj420p": True}  # formats whose planes are taken as they are; True = full range by name
