@@ -9,7 +9,9 @@ Three distances in time are compared, on the grid of ``ingest.grid``:
 
 Thresholds follow the camera's noise. Brightness that drifts everywhere (exposure, clouds) is fitted by a gain and an
 offset and taken out before comparing. Constants were chosen on one labelled indoor clip and altered copies of it (``sightline
-bench ingest --clip``); docs/ingest.md has the table, and says what was not measured. The common path, a picture in which nothing happens, is kept to a handful of calls:
+bench ingest --clip``); docs/ingest.md has the table, and says what was not measured.
+
+The common path, a picture in which nothing happens, is kept to a handful of calls:
 between two frames the decoder has emptied the caches, and every call costs several times what it costs in a loop.
 """
 
