@@ -1,4 +1,4 @@
-"""The fast index: a scan of binary codes by FAISS, then exact cosines of the nearest. The only importer of faiss.
+"""The fast index: a scan of binary codes by FAISS, then exact cosines of the nearest; batches by int8. The only importer of faiss.
 
 A vector's code holds the sign of each coordinate after centring and a fixed random rotation; the share of differing bits between
 two codes estimates the angle between the vectors (Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002).
@@ -10,12 +10,14 @@ import faiss
 import numpy as np
 
 from core.types import F32, U8, check_array
+from matcher.certified import certified_search
 from matcher.exact import exact_search, top_rows
 from matcher.index import I64
+from matcher.int8 import Int8Product
 from matcher.rows import Rows
 
 EXACT_ROWS = 4096  # up to here every cosine of one probe costs less than 0.4 ms (512 dimensions), so nothing is estimated
-BATCH_PROBES = 16  # from here on, one BLAS product over all rows costs a probe no more than codes do, and is exact
+BATCH_PROBES = 16  # from here on, int8 products with all rows cost a probe less than binary codes do, and the answer is exact
 MIN_CODE_BITS = 512  # shorter vectors get several rotations: 128 bits alone would lose too much
 SHORTLIST = 128
 """References whose exact cosine is taken first; docs/matcher.md has the agreement with the oracle and the cost for 64 .. 512."""
@@ -39,10 +41,12 @@ class FaissIndex:
     """
 
     def __init__(self, dimensions: int, *, exact: bool = False) -> None:
-        self._rows = Rows(dimensions, 0 if exact else _code_bits(dimensions) // 8)
+        self._rows = Rows(dimensions, 0 if exact else _code_bits(dimensions) // 8, int8=not exact)
         self._dimensions = dimensions
         self._exact = exact
         self._coder: _Coder | None = None
+        self._product: Int8Product | None = None  # loaded by the first batch
+        self._rescored = 0
 
     @property
     def dimensions(self) -> int:
@@ -53,6 +57,11 @@ class FaissIndex:
     def bytes_used(self) -> int:
         """Bytes of vectors, codes, slot tables and the rotation."""
         return self._rows.bytes_used + (self._coder.bytes_used if self._coder else 0)
+
+    @property
+    def rescored(self) -> int:
+        """Rows scored in float32 after an int8 pass so far, for all probes of batches together: what the certainty costs."""
+        return self._rescored
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -72,7 +81,7 @@ class FaissIndex:
         """Replace rows. Raises KeyError."""
         check_array("vectors", vectors, (len(slots), self._dimensions), np.float32)
         rows = self._rows.rows(slots)
-        self._rows.vectors[rows] = vectors
+        self._rows.replace(rows, vectors)
         if self._coder:
             self._rows.codes[rows] = self._coder.codes(vectors)
 
@@ -85,12 +94,24 @@ class FaissIndex:
         check_array("probes", probes, (None, self._dimensions), np.float32)
         k = min(k, len(self._rows))
         few = len(self._rows) <= max(EXACT_ROWS, 4 * SHORTLIST_PER_K * k)
-        if self._coder is None or few or not 0 < len(probes) < BATCH_PROBES:
+        if self._coder is None or few or len(probes) == 0:
             rows, scores = exact_search(self._rows.vectors, probes, k)
+        elif len(probes) >= BATCH_PROBES:
+            rows, scores = self._search_batch(probes, k)
         else:
             found = [self._search_codes(self._coder, probe, k) for probe in probes]
             rows, scores = np.stack([row for row, _ in found]), np.stack([score for _, score in found])
         return self._rows.slots(rows), scores
+
+    def _search_batch(self, probes: F32, k: int) -> tuple[I64, F32]:
+        """Search exactly: by int8 and a certified bound, by float32 alone where the rows are too much alike."""
+        self._product = self._product or Int8Product.open()
+        found = certified_search(self._rows, probes, k, self._product)
+        if found is None:
+            return exact_search(self._rows.vectors, probes, k)
+        rows, scores, rescored = found
+        self._rescored += rescored
+        return rows, scores
 
     def _search_codes(self, coder: "_Coder", probe: F32, k: int) -> tuple[I64, F32]:
         """Take a shortlist by codes and its exact cosines; a longer one, at last all rows, while the best is in doubt."""

@@ -7,6 +7,7 @@ arena never gives memory back, so its size is that of the largest shape ever run
 import os
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -159,8 +160,16 @@ class OrtSession:
         if not fits or inputs.dtype != np.float32:
             expected = "x".join("N" if n is None else str(n) for n in want)
             raise ModelError(f"{self._path.name}: expected input {expected} float32, got {'x'.join(map(str, inputs.shape))} {inputs.dtype}")
+        return self.run_named({self.inputs[0].name: inputs})
+
+    def run_named(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Run a model of several inputs, by name, and return its outputs in graph order.
+
+        Raises:
+            ModelError: an input is missing, unknown or does not fit the model, or the runtime fails.
+        """
         try:
-            return list(self._session.run(None, {self.inputs[0].name: inputs}))
+            return list(self._session.run(None, dict(inputs)))
         except ORT_ERRORS as err:
             self._fail("failed to run", err)
 

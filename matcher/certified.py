@@ -1,0 +1,130 @@
+"""Exact search of a batch at the price of int8: products with a certified bound first, exact cosines of what may be among the best.
+
+A row whose score can't reach the k-th best lower bound is not among the k best, for certain; every other row is scored in float32.
+The answer is the one that ``exact_search`` gives, up to the order of scores equal within float32's rounding.
+"""
+
+import numpy as np
+
+from core.types import F32
+from matcher.exact import top_rows
+from matcher.index import I64
+from matcher.int8 import I32, Int8Product, ProbeCodes, quantise_probes
+from matcher.rows import Rows
+
+BLOCK_ROWS = 4096  # 4096 x 64 products are 1 MB, half of a core's L2 cache
+FIRST_ROWS = 1024  # the first block is sorted to get a floor; a short one is enough
+BATCH_PROBES = 64
+PENDING_PER_PROBE = 128  # rows kept per probe before the floor is raised: sorting seldom, in large pieces
+MOST_ROWS = 256  # a probe may leave this many rows to score, or a share of all; with more, float32 at once is as fast
+MOST_SHARE = 1 / 32
+
+
+def certified_search(rows: Rows, probes: F32, k: int, product: Int8Product) -> tuple[I64, F32, int] | None:
+    """Return the k rows of greatest cosine for each probe.
+
+    Args:
+        rows: with int8 codes, at least k.
+        probes: (N, D) float32, norm 1.
+        k: at least 1.
+        product: of whole numbers.
+
+    Returns:
+        Rows (N, k) int64, scores (N, k) float32, best first, and how many rows were scored in float32 for all probes together. None
+        when too many rows are too near each other for int8 (a gallery of one face): exact_search is the faster way then.
+        Thread rule: any thread; the products are computed without the GIL.
+    """
+    found = np.empty((len(probes), k), np.int64)
+    scores = np.empty((len(probes), k), np.float32)
+    scored = 0
+    for first in range(0, len(probes), BATCH_PROBES):
+        part = probes[first : first + BATCH_PROBES]
+        candidates = _candidates(rows, quantise_probes(part, product.levels), k, product)
+        if candidates is None:
+            return None
+        for place, (probe, near) in enumerate(zip(part, candidates, strict=True), start=first):
+            best, scores[place] = top_rows(rows.vectors[near] @ probe, k)
+            found[place] = near[best]
+            scored += len(near)
+    return found, scores, scored
+
+
+def _candidates(rows: Rows, probes: ProbeCodes, k: int, product: Int8Product) -> list[I64] | None:
+    """Return for each probe the rows that may be among its k best, at least k; None when there are too many."""
+    near = _Near(probes, k, most=int(max(MOST_ROWS, MOST_SHARE * len(rows), 4 * k)))
+    first, last = 0, max(FIRST_ROWS, k)
+    while first < len(rows) and not near.too_many:
+        near.offer(product.products(rows.levels[first:last], probes), rows.bounds[first:last], first)
+        first, last = last, last + BLOCK_ROWS
+    return near.result()
+
+
+class _Near:
+    """Rows that may be among the k best of each probe, over a stream of blocks of products (rows x probes)."""
+
+    def __init__(self, probes: ProbeCodes, k: int, *, most: int) -> None:
+        self._probes = probes
+        self._k = k
+        self._count = len(probes.scale)
+        self._most = most * self._count
+        self._buffer = np.empty((max(BLOCK_ROWS, FIRST_ROWS, k), self._count), np.float32)
+        self._floor = np.full(self._count, -np.inf, np.float32)
+        self._probe: list[I64] = []
+        self._row: list[I64] = []
+        self._low: list[F32] = []
+        self._high: list[F32] = []
+        self._pending = 0
+        self._cut_above = (k + PENDING_PER_PROBE) * self._count
+        self.too_many = False
+
+    def offer(self, products: I32, bounds: F32, first_row: int) -> None:
+        """Take the rows of a block (n, N) with their bounds (n, BOUNDS) that reach the floor."""
+        scale, error, length = bounds.T
+        estimates = self._buffer[: len(products)]
+        estimates[:] = products
+        estimates *= scale[:, None]  # the probe's scale is left out until few are left
+        if not self._row:
+            self._set_floor(estimates, error, length)
+        # All rows are compared with the greatest margin of the block, those that pass then with their own.
+        reach = (self._floor - self._probes.margin(error.max(), length.max())) / self._probes.scale
+        passed = np.flatnonzero(estimates > np.nextafter(reach, -np.inf, dtype=np.float32))  # flat: a 2-D mask takes five times longer
+        rows, probes = np.divmod(passed, self._count)
+        estimate = estimates.ravel()[passed] * self._probes.scale[probes]
+        margin = error[rows] * self._probes.row_error_factor[probes] + length[rows] * self._probes.row_length_factor[probes]
+        near = estimate + margin >= self._floor[probes]
+        self._keep(probes[near], rows[near] + first_row, (estimate - margin)[near], (estimate + margin)[near])
+
+    def result(self) -> list[I64] | None:
+        """Return the rows of each probe, or None when they are too many."""
+        if not self.too_many:
+            self._cut()
+        if self.too_many:
+            return None
+        starts = np.searchsorted(self._probe[0], np.arange(1, self._count))
+        return np.split(self._row[0], starts)
+
+    def _set_floor(self, estimates: F32, error: F32, length: F32) -> None:
+        lows = estimates * self._probes.scale - self._probes.margin(error[:, None], length[:, None])
+        self._floor = np.partition(np.ascontiguousarray(lows.T), -self._k, axis=1)[:, -self._k]
+
+    def _keep(self, probe: I64, row: I64, low: F32, high: F32) -> None:
+        self._probe.append(probe)
+        self._row.append(row)
+        self._low.append(low)
+        self._high.append(high)
+        self._pending += len(row)
+        if self._pending > self._cut_above:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Raise each probe's floor to its k-th best lower bound and drop what can't reach it. Each has at least k rows."""
+        probe, row = np.concatenate(self._probe), np.concatenate(self._row)
+        low, high = np.concatenate(self._low), np.concatenate(self._high)
+        order = np.lexsort((-low, probe))
+        starts = np.searchsorted(probe[order], np.arange(self._count))
+        self._floor = np.maximum(self._floor, low[order[starts + self._k - 1]])
+        keep = order[high[order] >= self._floor[probe[order]]]
+        self._probe, self._row, self._low, self._high = [probe[keep]], [row[keep]], [low[keep]], [high[keep]]
+        self._pending = len(keep)
+        self._cut_above = max(self._cut_above, 2 * len(keep))
+        self.too_many = self._pending > self._most
