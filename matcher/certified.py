@@ -20,7 +20,9 @@ MOST_ROWS = 256  # a probe may leave this many rows to score, or a share of all;
 MOST_SHARE = 1 / 32
 
 
-def certified_search(rows: Rows, probes: F32, k: int, product: Int8Product) -> tuple[I64, F32, int] | None:
+def certified_search(
+    rows: Rows, probes: F32, k: int, product: Int8Product, *, most_share: float = MOST_SHARE
+) -> tuple[I64, F32, int] | None:
     """Return the k rows of greatest cosine for each probe.
 
     Args:
@@ -28,6 +30,7 @@ def certified_search(rows: Rows, probes: F32, k: int, product: Int8Product) -> t
         probes: (N, D) float32, norm 1.
         k: at least 1.
         product: of whole numbers.
+        most_share: give up when more than this share of all rows may be among the best, as a mean over 64 probes.
 
     Returns:
         Rows (N, k) int64, scores (N, k) float32, best first, and how many rows were scored in float32 for all probes together. None
@@ -39,22 +42,22 @@ def certified_search(rows: Rows, probes: F32, k: int, product: Int8Product) -> t
     scored = 0
     for first in range(0, len(probes), BATCH_PROBES):
         part = probes[first : first + BATCH_PROBES]
-        candidates = _candidates(rows, quantise_probes(part, product.levels), k, product)
+        near = _Near(quantise_probes(part, product.levels), k, most=int(max(MOST_ROWS, most_share * len(rows), 4 * k)))
+        candidates = _candidates(rows, near, product)
         if candidates is None:
             return None
-        for place, (probe, near) in enumerate(zip(part, candidates, strict=True), start=first):
-            best, scores[place] = top_rows(rows.vectors[near] @ probe, k)
-            found[place] = near[best]
-            scored += len(near)
+        for place, (probe, own) in enumerate(zip(part, candidates, strict=True), start=first):
+            best, scores[place] = top_rows(rows.vectors[own] @ probe, k)
+            found[place] = own[best]
+            scored += len(own)
     return found, scores, scored
 
 
-def _candidates(rows: Rows, probes: ProbeCodes, k: int, product: Int8Product) -> list[I64] | None:
+def _candidates(rows: Rows, near: "_Near", product: Int8Product) -> list[I64] | None:
     """Return for each probe the rows that may be among its k best, at least k; None when there are too many."""
-    near = _Near(probes, k, most=int(max(MOST_ROWS, MOST_SHARE * len(rows), 4 * k)))
-    first, last = 0, max(FIRST_ROWS, k)
+    first, last = 0, max(FIRST_ROWS, near.k)
     while first < len(rows) and not near.too_many:
-        near.offer(product.products(rows.levels[first:last], probes), rows.bounds[first:last], first)
+        near.offer(product.products(rows.levels[first:last], near.probes), rows.bounds[first:last], first)
         first, last = last, last + BLOCK_ROWS
     return near.result()
 
@@ -63,8 +66,8 @@ class _Near:
     """Rows that may be among the k best of each probe, over a stream of blocks of products (rows x probes)."""
 
     def __init__(self, probes: ProbeCodes, k: int, *, most: int) -> None:
-        self._probes = probes
-        self._k = k
+        self.probes = probes
+        self.k = k
         self._count = len(probes.scale)
         self._most = most * self._count
         self._buffer = np.empty((max(BLOCK_ROWS, FIRST_ROWS, k), self._count), np.float32)
@@ -86,11 +89,11 @@ class _Near:
         if not self._row:
             self._set_floor(estimates, error, length)
         # All rows are compared with the greatest margin of the block, those that pass then with their own.
-        reach = (self._floor - self._probes.margin(error.max(), length.max())) / self._probes.scale
+        reach = (self._floor - self.probes.margin(error.max(), length.max())) / self.probes.scale
         passed = np.flatnonzero(estimates > np.nextafter(reach, -np.inf, dtype=np.float32))  # flat: a 2-D mask takes five times longer
         rows, probes = np.divmod(passed, self._count)
-        estimate = estimates.ravel()[passed] * self._probes.scale[probes]
-        margin = error[rows] * self._probes.row_error_factor[probes] + length[rows] * self._probes.row_length_factor[probes]
+        estimate = estimates.ravel()[passed] * self.probes.scale[probes]
+        margin = error[rows] * self.probes.row_error_factor[probes] + length[rows] * self.probes.row_length_factor[probes]
         near = estimate + margin >= self._floor[probes]
         self._keep(probes[near], rows[near] + first_row, (estimate - margin)[near], (estimate + margin)[near])
 
@@ -104,8 +107,8 @@ class _Near:
         return np.split(self._row[0], starts)
 
     def _set_floor(self, estimates: F32, error: F32, length: F32) -> None:
-        lows = estimates * self._probes.scale - self._probes.margin(error[:, None], length[:, None])
-        self._floor = np.partition(np.ascontiguousarray(lows.T), -self._k, axis=1)[:, -self._k]
+        lows = estimates * self.probes.scale - self.probes.margin(error[:, None], length[:, None])
+        self._floor = np.partition(np.ascontiguousarray(lows.T), -self.k, axis=1)[:, -self.k]
 
     def _keep(self, probe: I64, row: I64, low: F32, high: F32) -> None:
         self._probe.append(probe)
@@ -122,7 +125,7 @@ class _Near:
         low, high = np.concatenate(self._low), np.concatenate(self._high)
         order = np.lexsort((-low, probe))
         starts = np.searchsorted(probe[order], np.arange(self._count))
-        self._floor = np.maximum(self._floor, low[order[starts + self._k - 1]])
+        self._floor = np.maximum(self._floor, low[order[starts + self.k - 1]])
         keep = order[high[order] >= self._floor[probe[order]]]
         self._probe, self._row, self._low, self._high = [probe[keep]], [row[keep]], [low[keep]], [high[keep]]
         self._pending = len(keep)

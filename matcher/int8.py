@@ -24,6 +24,7 @@ ZERO_LEVEL = 128  # a row's levels are stored without sign, shifted by this: 1 .
 BOUNDS = 3  # scale, error, length: what is kept beside a row's levels, float32
 PIECE_ROWS = 1024  # quantised at a time: 2 MB of 512 floats stay in a core's L2 cache
 SMALLEST = 1e-30  # coordinates below count as zero, for 127 / them would overflow; their length is in the error
+UNDERFLOW = np.float32(1e-17)  # at most so long is what is left of D <= 4096 coordinates whose squares float32 takes for zero
 EPS = 2.0**-23
 
 
@@ -86,14 +87,14 @@ def _quantise(vectors: F32, levels: int) -> tuple[F32, F32]:
     """Return whole numbers -levels .. levels (n, D) float32 and bounds (n, BOUNDS)."""
     largest = np.maximum(vectors.max(axis=1), -vectors.min(axis=1))
     scale = np.where(largest > SMALLEST, largest / np.float32(levels), np.float32(0.0))
-    inverse: F32 = np.float32(1.0) / np.where(scale > 0.0, scale, np.float32(np.inf))
-    whole: F32 = vectors * inverse[:, None]
+    inverse = np.divide(1.0, np.where(scale > 0.0, scale, np.inf), dtype=np.float32)
+    whole = vectors * inverse[:, None]
     np.rint(whole, out=whole)
     kept = whole * scale[:, None]
     up = np.float32(1.0 + (vectors.shape[1] + 8) * EPS)  # the sum of D squares, each rounded
-    length = np.sqrt(np.einsum("nd,nd->n", kept, kept)) * up
+    length = np.sqrt(np.einsum("nd,nd->n", kept, kept)) * up + UNDERFLOW
     lost = np.subtract(vectors, kept, out=kept)
-    error = np.sqrt(np.einsum("nd,nd->n", lost, lost)) * up + length * np.float32(4 * EPS)  # s * q was rounded
+    error = np.sqrt(np.einsum("nd,nd->n", lost, lost)) * up + UNDERFLOW + length * np.float32(4 * EPS)  # s * q was rounded
     return whole, np.stack([scale, error, length], axis=1)
 
 
