@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_PLOT = Path("det.png")
 SEED = 19795
 """Of the random draws of a calibration, so that it comes out the same again."""
+MARKED_FAR = 1e-3
+"""Its calibrated score is shown in the plot of a verification."""
 FOLDER = "folder per subject, or flat NAME.jpg files"
 
 app = typer.Typer()
@@ -115,8 +117,19 @@ def _identify(settings: Settings, request: Request, plot: Path | None) -> dict[s
     reader.stopwatch.add("match", time.perf_counter() - begin_s, len(probes) + len(strangers or ()))
     figures = identification_report(trials, calibration=calibration, target_fpir=settings.recognize.target_fpir, references=len(gallery))
     if plot is not None:
-        _draw(plot, f"Identification, {spec.name}, {len(gallery)} references", ("FPIR: strangers named", "FNIR: enrolled people missed"),
-              (trials.curve(), len(trials.strangers), len(trials.top), figures["thresholds"]["in_use"]))  # fmt: skip
+        from cli.evaluation.plot import DetPlot, draw_det
+
+        det = DetPlot(
+            title=f"Identification, {spec.name}, {len(gallery)} references",
+            false_accept_name="FPIR: strangers named",
+            false_reject_name="FNIR: enrolled people missed",
+            curve=trials.curve(),
+            impostors=len(trials.strangers),
+            genuine=len(trials.top),
+            marked=figures["thresholds"]["in_use"],
+            marked_name="threshold in use",
+        )
+        draw_det(det, plot)
     sets = {"gallery": gallery, "probes": probes} | ({} if strangers is None else {"strangers": strangers})
     return {
         "model": spec.name,
@@ -146,9 +159,19 @@ def _verify(settings: Settings, request: Request, plot: Path | None) -> dict[str
     comparisons = compare(pairs, faces)
     reader.stopwatch.add("match", time.perf_counter() - begin_s, len(pairs))
     if plot is not None:
-        marked = calibration.score_at(1e-3, kind="single")
-        _draw(plot, f"Verification, {spec.name}", ("FAR: two people taken for one", "FRR: one person taken for two"),
-              (comparisons.curve(), len(comparisons.impostor), len(comparisons.genuine), marked))  # fmt: skip
+        from cli.evaluation.plot import DetPlot, draw_det
+
+        det = DetPlot(
+            title=f"Verification, {spec.name}",
+            false_accept_name="FAR: two people taken for one",
+            false_reject_name="FRR: one person taken for two",
+            curve=comparisons.curve(),
+            impostors=len(comparisons.impostor),
+            genuine=len(comparisons.genuine),
+            marked=calibration.score_at(MARKED_FAR, kind="single"),
+            marked_name=f"calibrated for FAR {MARKED_FAR:.1%}:",
+        )
+        draw_det(det, plot)
     return {
         "model": spec.name,
         "detector": reader.detector.name,
@@ -233,21 +256,3 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 def _failures(sets: "dict[str, FaceSet]") -> dict[str, Any]:
     listed = [{"set": name, "file": f.file, "reason": f.reason} for name, faces in sets.items() for f in faces.failures]
     return {"failures_to_acquire": len(listed), "failures": listed}
-
-
-def _draw(path: Path, title: str, names: tuple[str, str], data: tuple[Any, int, int, float]) -> None:
-    from cli.evaluation.plot import DetPlot, draw_det
-
-    curve, impostors, genuine, marked = data
-    draw_det(
-        DetPlot(
-            title=title,
-            false_accept_name=names[0],
-            false_reject_name=names[1],
-            curve=curve,
-            impostors=impostors,
-            genuine=genuine,
-            marked=marked,
-        ),
-        path,
-    )

@@ -21,9 +21,9 @@ from core.errors import ModelError
 from core.models.spec import CalibrationSpec, ModelSpec, ProbeKind
 
 SMALLEST_GALLERY = 10
-"""References. A smaller gallery is treated as one of this size, because who is enrolled in a small gallery is often a family or a
-team, and the strangers before its camera are their relatives and look-alikes: their comparisons are false matches about ten times as often
-as those of people drawn at random. See docs/thresholds.md for the measurement."""
+"""References. A smaller gallery is treated as one of this size: who is enrolled in a small gallery is often a family or a team, and the
+strangers before its camera are their relatives, whose comparisons are false matches more often than those of people drawn at random. See
+docs/thresholds.md."""
 
 _KINDS: tuple[ProbeKind, ...] = ("single", "track")
 

@@ -30,7 +30,8 @@ class DetPlot:
     impostors: int
     genuine: int
     marked: float
-    """The threshold in use."""
+    """A threshold to show on the curve."""
+    marked_name: str
 
 
 def check_plot_path(path: Path) -> None:
@@ -76,7 +77,7 @@ def deviates(rates: NDArray[np.floating], trials: int) -> NDArray[np.float64]:
 
 def _in_words(plot: DetPlot, place: int) -> str:
     accepts, rejects = plot.curve.false_accepts[place], plot.curve.false_rejects[place]
-    return f"threshold in use {plot.marked:.3f}: {accepts:.2%} / {rejects:.2%}"
+    return f"{plot.marked_name} {plot.marked:.3f}: {accepts:.2%} / {rejects:.2%}"
 
 
 def _label(axes: Axes, plot: DetPlot) -> None:

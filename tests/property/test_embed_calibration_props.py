@@ -12,8 +12,8 @@ def calibrations(draw: st.DrawFn) -> Calibration:
     tables = []
     for kind in ("single", "track"):
         steps = draw(st.lists(st.floats(0.005, 0.15), min_size=5, max_size=5))
-        scores = [draw(st.floats(-0.1, 0.2)) + sum(steps[:n]) for n in range(5)]
-        scores = [scores[0] + sum(steps[1 : n + 1]) for n in range(5)]
+        lowest = draw(st.floats(-0.1, 0.2))
+        scores = [lowest + sum(steps[1 : n + 1]) for n in range(5)]
         points = tuple(CalibrationPoint(far=10.0 ** -(n + 1), score=score, measured=False) for n, score in enumerate(scores))
         tables.append(CalibrationSpec(kind=kind, points=points, source="drawn", comparisons=1))  # type: ignore[arg-type]
     return Calibration.of(
@@ -21,7 +21,7 @@ def calibrations(draw: st.DrawFn) -> Calibration:
             name="drawn",
             task="embedder",
             architecture="embedder",
-            file="x",
+            file="x.onnx",
             sha256="0",
             shipped=False,
             licence="-",

@@ -183,7 +183,16 @@ def test_options_that_do_not_go_together_are_refused(given: dict[str, Path], pro
 
 def test_det_plot_is_written_and_bad_paths_are_refused_early(tmp_path: Path) -> None:
     curve = error_curve(np.array([0.5, 0.6, 0.9]), np.array([0.1, 0.2, 0.55]))
-    plot = DetPlot(title="t", false_accept_name="FPIR", false_reject_name="FNIR", curve=curve, impostors=3, genuine=3, marked=0.57)
+    plot = DetPlot(
+        title="t",
+        false_accept_name="FPIR",
+        false_reject_name="FNIR",
+        curve=curve,
+        impostors=3,
+        genuine=3,
+        marked=0.57,
+        marked_name="threshold in use",
+    )
     draw_det(plot, tmp_path / "det.png")
     assert (tmp_path / "det.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match=r"write one of \.png"):
