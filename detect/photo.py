@@ -9,6 +9,7 @@ import numpy as np
 from core.types import F32, U8, Faces, Image
 from detect.detector import Detector
 from detect.nms import suppress
+from detect.refine import refine
 
 SMALL_PX = 160
 """Photos below this longest side are enlarged to it: of 200 pictures of 23 x 28 px all faces are found (0 as they are), of 62 crops of
@@ -20,20 +21,14 @@ TILE_PX = 1920
 TILE_OVERLAP_PX = 240
 """Faces higher than this were found in the whole photo."""
 NMS_IOU = 0.3
-SIDE_PX = 640
-"""The detector's side for which these constants hold."""
-REFINE_PX = 48
-"""Faces that the detector saw lower than this get a second, closer look."""
-CUT_OUT = 4.0
-"""Side of the cut-out in face heights."""
 ONE: F32 = np.ones(2, np.float32)
 
 
 def detect_photo(detector: Detector, image: Image) -> Faces:
     """Find the faces of a photo, best score first.
 
-    First as it is; else with a border, for tight crops; else in tiles, for small faces in large photos. Faces that were small for the
-    detector are looked at again in a cut-out at full size, so that their landmarks are exact.
+    First as it is; else with a border, for tight crops; else in tiles, for small faces in large photos. Landmarks are refined
+    (detect.refine).
 
     Args:
         detector: Any detector; the constants are measured with CenterFace at 640 px.
@@ -45,6 +40,10 @@ def detect_photo(detector: Detector, image: Image) -> Faces:
     Raises:
         ModelError: as the detector.
     """
+    return refine(detector, [image], [_find(detector, image)])[0]
+
+
+def _find(detector: Detector, image: Image) -> Faces:
     longest = max(image.shape[:2])
     if longest < SMALL_PX:
         return _detect_bordered(detector, image, SMALL_PX / longest)
@@ -53,37 +52,7 @@ def detect_photo(detector: Detector, image: Image) -> Faces:
         faces = _detect_bordered(detector, image, 1.0)
     if not len(faces) and longest > TILE_PX:
         faces = _detect_tiles(detector, image)
-    return refined(detector, image, faces)
-
-
-def refined(detector: Detector, image: Image, faces: Faces) -> Faces:
-    """Look again, in cut-outs at full size, at the faces that the detector saw at less than REFINE_PX.
-
-    What is not found again stays as it was. Similarity of a face's embedding to the one of its original photo, without and with this: 64 px
-    face in 1080p .90 and .96; 96 px in 12 megapixels .76 and .97; 140 px in 12 megapixels .92 and .98.
-    """
-    seen_px = (faces.boxes[:, 3] - faces.boxes[:, 1]) * min(1.0, SIDE_PX / max(image.shape[:2]))
-    small = np.flatnonzero(seen_px < REFINE_PX) if max(image.shape[:2]) > SIDE_PX else np.zeros(0, np.intp)
-    if not len(small):
-        return faces
-    corners, cuts = zip(*(cut_out(image, faces.boxes[i]) for i in small), strict=True)
-    boxes, landmarks = faces.boxes.copy(), faces.landmarks.copy()
-    for i, corner, again in zip(small, corners, detector.detect(cuts), strict=True):
-        again = _moved(again, corner, ONE)
-        centre = faces.landmarks[i].mean(axis=0)
-        inside = np.flatnonzero((again.boxes[:, :2] < centre).all(axis=1) & (again.boxes[:, 2:] > centre).all(axis=1))
-        if len(inside):
-            boxes[i], landmarks[i] = again.boxes[inside[0]], again.landmarks[inside[0]]
-    return Faces(boxes=boxes, landmarks=landmarks, scores=faces.scores)
-
-
-def cut_out(image: Image, box: F32) -> tuple[F32, Image]:
-    """Return the top left corner (x, y) and the pixels of a square of CUT_OUT face heights around a box."""
-    half = (box[3] - box[1]) * CUT_OUT / 2
-    centre = (box[:2] + box[2:]) / 2
-    low = np.clip(np.floor(centre - half), 0, [image.shape[1] - 1, image.shape[0] - 1]).astype(int)
-    high = np.ceil(centre + half).astype(int)
-    return low.astype(np.float32), image[low[1] : max(high[1], low[1] + 1), low[0] : max(high[0], low[0] + 1)]
+    return faces
 
 
 def tile_starts(length_px: int) -> list[int]:

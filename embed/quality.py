@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.types import F32, U8, Faces, Image, Quality
-from embed.align import TEMPLATES, cut, similarity
+from core.warp import cut
+from embed.align import TEMPLATES, similarity
 
 CHIP_PX = 64
 """Side of the grey chip on which light and sharpness are measured: a face of 57 px fills it, and larger ones are

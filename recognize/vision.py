@@ -10,7 +10,8 @@ import numpy as np
 
 from core.types import F32, Embeddings, Faces, Image
 from detect.detector import Detector
-from detect.photo import detect_photo, refined
+from detect.photo import detect_photo
+from detect.refine import refine
 from detect.tracker import Look
 from embed.embedder import Embedder
 from embed.quality import assess
@@ -59,12 +60,8 @@ class Vision:
         ]
 
     def embed_shots(self, images: Sequence[Image], faces: Sequence[Faces]) -> list[Embeddings]:
-        """As ``embed``, for faces of video frames: small ones are looked at again at full size, so that their landmarks are exact.
-
-        A frame's detector sees a 64 px face of 1080p at 21 px; of its many frames only the few best shots pay for the second look.
-        """
-        closer = [refined(self.detector, image, found) if len(found) else found for image, found in zip(images, faces, strict=True)]
-        return self.embed(images, closer)
+        """As ``embed``, for faces of video frames, with refined landmarks: of its many frames only a track's few best shots pay for it."""
+        return self.embed(images, refine(self.detector, images, faces))
 
     def _judge(self, image: Image, faces: Faces) -> Look:
         patches = np.stack([patch_of(image, box) for box in faces.boxes]) if len(faces) else np.zeros((0, PATCH_PX, PATCH_PX), np.float32)
