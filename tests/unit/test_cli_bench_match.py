@@ -14,6 +14,8 @@ def test_every_figure_is_there_and_makes_sense() -> None:
     figures = measure(references=4500, dimensions=32, probes=64, seed=1)
     assert figures["match_rank1_agreement"] == (1.0, "ratio")
     assert figures["match_stranger_rank1_agreement"] == (1.0, "ratio")
+    assert figures["match_batch64_agreement"] == (1.0, "ratio")
+    assert figures["rescored_per_probe"][0] >= 5
     assert figures["deleted_but_found"] == (0.0, "references")
     assert {name for name, (value, _) in figures.items() if value <= 0} == {"deleted_but_found"}
     names = {"match_single_p50", "match_single_p99", "match_batch64_per_probe", "flat_single_p50", "flat_batch64_per_probe"}
