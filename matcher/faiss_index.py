@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 
 from core.types import F32, U8, check_array
-from matcher.certified import certified_search
+from matcher.certified import certified_among, certified_search
 from matcher.exact import exact_search, top_rows
 from matcher.index import I64
 from matcher.int8 import Int8Product
@@ -45,7 +45,7 @@ class FaissIndex:
         self._dimensions = dimensions
         self._exact = exact
         self._coder: _Coder | None = None
-        self._product: Int8Product | None = None  # loaded by the first batch
+        self._product: Int8Product | None = None  # loaded by the first batch or stranger
         self._rescored = 0
 
     @property
@@ -60,7 +60,7 @@ class FaissIndex:
 
     @property
     def rescored(self) -> int:
-        """Rows scored in float32 after an int8 pass so far, for all probes of batches together: what the certainty costs."""
+        """Rows scored in float32 after an int8 pass over all rows so far, for all probes together: what the certainty costs."""
         return self._rescored
 
     def __len__(self) -> int:
@@ -97,16 +97,15 @@ class FaissIndex:
         if self._coder is None or few or len(probes) == 0:
             rows, scores = exact_search(self._rows.vectors, probes, k)
         elif len(probes) >= BATCH_PROBES:
-            rows, scores = self._search_batch(probes, k)
+            rows, scores = self._search_all(probes, k)
         else:
             found = [self._search_codes(self._coder, probe, k) for probe in probes]
             rows, scores = np.stack([row for row, _ in found]), np.stack([score for _, score in found])
         return self._rows.slots(rows), scores
 
-    def _search_batch(self, probes: F32, k: int) -> tuple[I64, F32]:
+    def _search_all(self, probes: F32, k: int) -> tuple[I64, F32]:
         """Search exactly: by int8 and a certified bound, by float32 alone where the rows are too much alike."""
-        self._product = self._product or Int8Product.open()
-        found = certified_search(self._rows, probes, k, self._product)
+        found = certified_search(self._rows, probes, k, self._int8())
         if found is None:
             return exact_search(self._rows.vectors, probes, k)
         rows, scores, rescored = found
@@ -121,11 +120,21 @@ class FaissIndex:
             if 4 * length > len(self._rows):
                 break
             rows, last_bits = _nearest_codes(self._rows.codes, code, length)
-            places, scores = top_rows(self._rows.vectors[rows] @ probe, k)
-            if coder.sigmas_beyond(probe, self._rows.vectors[rows[places[0]]], last_bits) >= SURE_SIGMAS:
-                return rows[places], scores
-        all_rows, all_scores = exact_search(self._rows.vectors, probe[None], k)
+            best, scores = self._best_of(rows, probe, k)
+            if coder.sigmas_beyond(probe, self._rows.vectors[best[0]], last_bits) >= SURE_SIGMAS:
+                return best, scores
+        all_rows, all_scores = self._search_all(probe[None], k)
         return all_rows[0], all_scores[0]
+
+    def _best_of(self, rows: I64, probe: F32, k: int) -> tuple[I64, F32]:
+        if len(rows) >= WIDE_SHORTLIST:
+            return certified_among(self._rows, rows, probe, k, self._int8())
+        places, scores = top_rows(self._rows.vectors[rows] @ probe, k)
+        return rows[places], scores
+
+    def _int8(self) -> Int8Product:
+        self._product = self._product or Int8Product.open()
+        return self._product
 
 
 class _Coder:

@@ -8,7 +8,7 @@ from onnx import ModelProto
 
 from core.adapters.ort import OrtSession
 from core.types import F32
-from matcher.certified import BLOCK_ROWS, FIRST_ROWS, certified_search
+from matcher.certified import BLOCK_ROWS, FIRST_ROWS, certified_among, certified_search
 from matcher.faiss_index import EXACT_ROWS, FaissIndex
 from matcher.int8 import GRAPH, ROW_LEVELS, ZERO_LEVEL, Int8Product, probe_levels, quantise, quantise_probes
 from matcher.numpy_index import NumpyIndex
@@ -90,6 +90,17 @@ def test_no_row_of_the_true_best_is_missing(kind: str, count: int, dimensions: i
     found, scores, scored = answer
     assert_true_best(asked @ rows.T, found, scores, k)
     assert k * probes <= scored <= count * probes
+
+
+@settings(max_examples=60, deadline=None)
+@given(kind=st.sampled_from(KINDS), k=st.integers(1, 50), levels=st.sampled_from(LEVELS), seed=st.integers(0, 10_000))
+def test_no_row_of_a_shortlists_best_is_missing(kind: str, k: int, levels: int, seed: int) -> None:
+    rows = gallery(kind, 800, 48, seed)
+    shortlist = np.random.default_rng(seed).permutation(800)[: k + seed % 500]
+    for probe in probes_for(rows, 4, seed):
+        found, scores = certified_among(filled(rows), shortlist, probe, k, Int8Product(SESSION, levels=levels))
+        places = np.array([np.flatnonzero(shortlist == row)[0] for row in found])
+        assert_true_best((rows[shortlist] @ probe)[None], places[None], scores[None], k)
 
 
 @pytest.mark.parametrize("levels", LEVELS)
