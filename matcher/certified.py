@@ -34,7 +34,8 @@ def certified_search(
 
     Returns:
         Rows (N, k) int64, scores (N, k) float32, best first, and how many rows were scored in float32 for all probes together. None
-        when too many rows are too near each other for int8 (a gallery of one face): exact_search is the faster way then.
+        when too many rows are too near each other for int8 (a gallery of one face), or so long that a bound overflows: exact_search
+        is the way then.
         Thread rule: any thread; the products are computed without the GIL.
     """
     found = np.empty((len(probes), k), np.int64)
@@ -64,7 +65,7 @@ def certified_among(rows: Rows, shortlist: I64, probe: F32, k: int, product: Int
     estimates = product.products(rows.levels[shortlist], codes)[:, 0] * scale * codes.scale
     margin = codes.margin(error, length)
     floor = np.partition(estimates - margin, -k)[-k]
-    near = shortlist[estimates + margin >= floor]
+    near = shortlist[~(estimates + margin < floor)]  # without a bound (overflow) every comparison is false: all are scored
     places, scores = top_rows(rows.vectors[near] @ probe, k)
     return near[places], scores
 
@@ -99,13 +100,17 @@ class _Near:
     def offer(self, products: I32, bounds: F32, first_row: int) -> None:
         """Take the rows of a block (n, N) with their bounds (n, BOUNDS) that reach the floor."""
         scale, error, length = bounds.T
+        most = self.probes.margin(error.max(), length.max())
+        if not np.isfinite(most).all():  # vectors so far from norm 1 that their squares overflow: no bound
+            self.too_many = True
+            return
         estimates = self._buffer[: len(products)]
         estimates[:] = products
         estimates *= scale[:, None]  # the probe's scale is left out until few are left
         if not self._row:
             self._set_floor(estimates, error, length)
         # All rows are compared with the greatest margin of the block, those that pass then with their own.
-        reach = (self._floor - self.probes.margin(error.max(), length.max())) / self.probes.scale
+        reach = (self._floor - most) / self.probes.scale
         passed = np.flatnonzero(estimates > np.nextafter(reach, -np.inf, dtype=np.float32))  # flat: a 2-D mask takes five times longer
         rows, probes = np.divmod(passed, self._count)
         estimate = estimates.ravel()[passed] * self.probes.scale[probes]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto
 
 from core.adapters.ort import OrtSession
+from core.errors import ModelError
 from core.types import F32
 from matcher.certified import BLOCK_ROWS, FIRST_ROWS, certified_among, certified_search
 from matcher.faiss_index import EXACT_ROWS, FaissIndex
@@ -127,6 +128,19 @@ def test_a_gallery_of_one_face_is_searched_in_float32() -> None:
     assert index.rescored == 0
 
 
+@pytest.mark.parametrize("count", [1, 20], ids=["one probe", "a batch"])
+@pytest.mark.parametrize(("row_length", "probe_length"), [(1e25, 1.0), (1.0, 1e25)])
+def test_vectors_that_overflow_a_bound_are_searched_in_float32(count: int, row_length: float, probe_length: float) -> None:
+    rows, probes = unit_rows(EXACT_ROWS + 500, 64, 1), unit_rows(count, 64, 2)
+    index = FaissIndex(64)
+    index.add(rows)
+    slots = index.add(probes[:1] * np.float32(row_length))
+    found, _ = index.search(probes * np.float32(probe_length), 1)
+    assert found[0, 0] == slots[0]
+    found, _ = certified_among(filled(rows), np.arange(500), probes[0] * np.float32(probe_length), 1, Int8Product(SESSION, levels=127))
+    assert found[0] == (rows[:500] @ probes[0]).argmax()
+
+
 @pytest.mark.parametrize("k", [1, 5, 20, 200])
 def test_a_batch_in_a_large_changed_gallery_is_the_oracles(k: int) -> None:
     rows, views = gallery("clustered", 9000, 96, 5), gallery("clustered", 600, 96, 6)
@@ -157,6 +171,12 @@ def test_products_are_exact_where_sixteen_bits_would_saturate(levels: int) -> No
     assert codes.levels.max() == levels
     products = Int8Product(SESSION, levels=levels).products((rows + ZERO_LEVEL).astype(np.uint8), codes)
     assert (products == rows @ (probes.T * levels).astype(np.int64)).all()
+
+
+def test_rows_of_another_length_are_an_error_of_one_line() -> None:
+    levels, _ = quantise(unit_rows(4, 8))
+    with pytest.raises(ModelError, match=r"int8_product\.onnx: failed to run: .*"):
+        Int8Product(SESSION, levels=127).products(levels, quantise_probes(unit_rows(2, 9), 127))
 
 
 def test_a_processor_that_saturates_gets_probes_whose_products_fit() -> None:
