@@ -4,6 +4,7 @@
 #   make demo ARGS=--once   play the footage once, print a summary, exit 0 if every name is right
 #   make demo ONCE=1        the same   (also: make demo -- --once; plain `make demo --once` is refused by make itself)
 #   make test               all tests          (make test ARGS="tests/unit -k tracker" for some)
+#   make compare            race the face_recognition package on the same frames (fetches it first, 100 MB)
 #   make check              ruff, mypy --strict, import rules
 #   make lock               renew the lock files     UPGRADE=1 to move to newest versions
 #   make clean              remove what make and the tools made; data/ stays
@@ -20,7 +21,7 @@ SUITE ?= tests
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make lock" --quiet $(if $(UPGRADE),--upgrade)
 
-.PHONY: help install demo test check lock clean --once
+.PHONY: help install demo test compare check lock clean --once
 
 help:  ## say what can be made
 	@sed -n 's/^#   //p' Makefile
@@ -58,6 +59,11 @@ demo: $(STAMP)  ## cameras, names, API on 127.0.0.1:8400
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest $(or $(ARGS),$(SUITE))
+
+# The package asks for dlib's sources, which need a compiler and ten minutes; dlib-bin of the lock is the same library, built.
+compare: $(STAMP)  ## beside the face_recognition package
+	$(BIN)/python -m pip install --quiet --no-deps face_recognition==1.3.0 face_recognition_models==0.3.0
+	$(BIN)/sightline bench compare $(ARGS)
 
 check: $(STAMP)  ## lint, format, types, who may import whom
 	$(BIN)/ruff check .

@@ -63,7 +63,7 @@ class ModelSpec(_Frozen):
     provenance: str
     training_data: str
     input: InputSpec
-    template: Literal["arcface112", "dlib150"] | None = None
+    template: Literal["arcface112", "arcface112_loose", "dlib150"] | None = None
     """Alignment template of an embedder."""
     dimensions: int | None = None
     """Embedding length."""
