@@ -58,7 +58,7 @@ demo: $(STAMP)  ## cameras, names, API on 127.0.0.1:8400
 	@:
 
 test: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest $(or $(ARGS),$(SUITE))
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(or $(ARGS),$(SUITE))
 
 # The package asks for dlib's sources, which need a compiler and ten minutes; dlib-bin of the lock is the same library, built.
 compare: $(STAMP)  ## beside the face_recognition package
