@@ -26,8 +26,8 @@ pytestmark = [
 ]
 REGISTRY = Registry.load(None)
 CALIBRATION = Calibration.of(REGISTRY.model("fr_feature"))
-ORL_TPIR_FLOOR = 0.88
-"""Guards against getting worse; it is NOT the aim, which is 0.95. Measured: 0.900 enlarged, 0.911 as it is. See docs/accuracy.md."""
+ORL_TPIR_FLOORS = {"prepared_orl": 0.95, "read_bytes": 0.88}
+"""The aim, and a guard for pictures as tiny as they come. Measured enlarged: .967 with this border, .944 to .967 with others."""
 PAIRS_PEOPLE = (
     "couple 1 2 4 5 6 7 10 11 11_reflection", "3 12 53 54 55 56", "13 14 15 57 58", "16 17 59 61 62", "18 19 67", "20 21", "22 23",
     "24 25", "26 27 28 42 43 44 45 46", "29 30 31 32 33", "34 35 36 37", "38 39 40 41", "8 9 47 48 49 50 51",
@@ -96,5 +96,5 @@ def test_orl_one_photo_each_with_strangers(reader: FaceReader, read: Callable[[P
     )
     assert report["tpir_measured"]["0.01"]
     assert report["rank1"] >= 0.95
-    assert report["tpir"]["0.01"] >= ORL_TPIR_FLOOR
+    assert report["tpir"]["0.01"] >= ORL_TPIR_FLOORS[read.__name__]
     assert report["in_use"]["fpir"]["value"] <= 0.02
