@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Say who is in pictures or recorded video.")
 
 DEFAULT_EVERY_S = 0.1  # ten looks a second: a face that turns to the camera for a moment is seen, at a third of the work of 30 fps
-PICTURE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".pgm", ".ppm", ".pnm", ".tif", ".tiff", ".jfif"])
+PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"II*\x00", b"MM\x00*", b"P2", b"P3", b"P5", b"P6")
+"""First bytes of JPEG, PNG, BMP, TIFF and PGM/PPM; WebP has RIFF....WEBP. GIF is not among them: an animated one is a video."""
+
+PICTURE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".pgm", ".ppm", ".pnm", ".tif", ".tiff"])
 
 Line = dict[str, Any]
 Progress = Callable[[float], None]
@@ -91,9 +94,20 @@ def _look_at(file: Path, gallery: "Gallery", *, every_s: float, tell: Progress) 
         raise NotFoundError(f"{file}: no such file")
     if file.is_dir():
         raise UsageError(f"{file}: is a folder; give its files, for example {file}/*")
-    if file.suffix.lower() in PICTURE_SUFFIXES:
+    if _is_picture(file):
         return _picture(file, gallery)
     return _video(file, gallery, every_s=every_s, tell=tell)
+
+
+def _is_picture(file: Path) -> bool:
+    """Return whether a file begins like a picture, or is called one and is too damaged to tell."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(16)
+    except OSError as err:
+        raise UnreadableMediaError(f"{file}: can't be read: {err.strerror}") from err
+    video = b"ftyp" in start or start[:4] in (b"\x1aE\xdf\xa3", b"GIF8") or start[8:12] == b"AVI "
+    return start.startswith(PICTURE_STARTS) or start[8:12] == b"WEBP" or (not video and file.suffix.lower() in PICTURE_SUFFIXES)
 
 
 async def _picture(file: Path, gallery: "Gallery") -> AsyncIterator[Line]:
@@ -184,7 +198,10 @@ def _show(rows: list[Line]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=None if rows else "No face seen", title_style="yellow")
+    if not rows:
+        Console().print("No face seen.", style="yellow")
+        return
+    table = Table()
     for title in ("source", "from", "to", "who", "score", "threshold", "faces", "why not named"):
         table.add_column(title, justify="right" if title in {"from", "to", "score", "threshold", "faces"} else "left")
     for row in rows:

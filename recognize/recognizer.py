@@ -187,7 +187,7 @@ class Recognizer:
         told: list[Told] = []
         for track in tracks:
             story = camera.stories.get(track.track_id)
-            if story is None or not _confirmed(track):
+            if story is None or not _confirmed(track, story):
                 continue
             best = story.decision.best if story.decision.outcome == "subject" else None
             state = (story.decision.outcome, best.subject_id if best else None)
@@ -234,8 +234,9 @@ class TrackFacts:
     shards_missing: int
 
 
-def _confirmed(track: Track) -> bool:
-    return track.hits >= 2 or track.best_detector_score >= CONFIRM_SCORE
+def _confirmed(track: Track, story: TrackStory) -> bool:
+    """Return whether a track is worth telling: seen twice, surely a face, or known."""
+    return track.hits >= 2 or track.best_detector_score >= CONFIRM_SCORE or story.decision.outcome == "subject"
 
 
 def _waves(batch: Sequence[Shown], looks: Sequence[Look]) -> list[list[tuple[Shown, Look]]]:
