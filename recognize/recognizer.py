@@ -201,9 +201,8 @@ class Recognizer:
         return told
 
     def _close(self, name: str, camera: _Camera, tracks: Sequence[Track]) -> list[Told]:
-        told = [
-            self._message(name, camera, track, closed=True) for track in tracks if track.track_id in camera.stories and _confirmed(track)
-        ]
+        stories = [(track, camera.stories[track.track_id]) for track in tracks if track.track_id in camera.stories]
+        told = [self._message(name, camera, track, closed=True) for track, story in stories if _confirmed(track, story)]
         for track in tracks:
             camera.stories.pop(track.track_id, None)
         return told
