@@ -153,7 +153,7 @@ def check_models(settings: Settings) -> Iterator[Finding]:
             yield Finding(spec.task, "warn", terms, "not for commercial use: make sure that yours is allowed")
         yield check_runtime(spec.task, path, settings)
     if specs[1].calibration == ():
-        mend = "measure with `sightline evaluate`, or set recognize.threshold"
+        mend = "run `sightline evaluate --calibrate FILE.toml` on labelled photos and add the result to the registry"
         yield Finding("calibration", "warn", f"{specs[1].name} has none: no threshold is known", mend)
 
 

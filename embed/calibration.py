@@ -93,8 +93,7 @@ class Calibration:
         if missing:
             raise ModelError(
                 f"{spec.name} has no calibration for {' and '.join(missing)} probes, so no score of it means anything yet; run "
-                "'sightline evaluate --calibrate FILE.toml' on labelled photos and add the result to the registry, "
-                "or set recognize.threshold"
+                "'sightline evaluate --calibrate FILE.toml' on labelled photos and add the result to the registry"
             )
         return cls(model=spec.name, single=curves["single"], track=curves["track"])
 
