@@ -1,9 +1,9 @@
 """Ports shared by several rooms. A port has at most six methods and two adapters: in-process and real, chosen by URL."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
@@ -19,6 +19,13 @@ class Record:
     offset: int
     key: str
     value: bytes
+
+
+Partition = tuple[str, int]
+"""Topic and partition number."""
+
+OnRevoked = Callable[[Sequence[Partition]], Awaitable[None]]
+"""Told, on the event loop, which partitions went to another member; their records in flight are finished or handed back by then."""
 
 
 class Consumer(Protocol):
@@ -44,8 +51,97 @@ class Log(Protocol):
         """Append and return once acknowledged; waits while the partition is full. Raises UnavailableError."""
         ...
 
-    def consumer(self, topics: Sequence[str], group: str) -> AbstractAsyncContextManager[Consumer]:
-        """Join a consumer group on some topics; ``frames.*`` means every topic that begins so, later ones included."""
+    def consumer(self, topics: Sequence[str], group: str, *, on_revoked: OnRevoked | None = None) -> AbstractAsyncContextManager[Consumer]:
+        """Join a consumer group on some topics; ``frames.*`` means every topic that begins so, later ones included.
+
+        Leaving the block commits what is finished and hands the rest back. A commit of a partition that was revoked changes nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSpec:
+    """A queue as its consumer wants it; declared, with its bindings, again after each reconnection."""
+
+    name: str
+    """Empty = a queue of this subscription alone, gone with it; its server-given name is ``Subscription.name``."""
+    kind: Literal["transient", "quorum"] = "transient"
+    """``quorum`` survives the loss of a server; ``transient`` is faster and for what may be asked again."""
+    bindings: tuple[tuple[str, Literal["fanout", "topic", "direct"], str], ...] = ()
+    """(exchange, its type, routing key)."""
+    prefetch: int = 32
+    """Deliveries that may be unacknowledged at a time."""
+    expires_s: float | None = None
+    """A named queue without consumers goes after this long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One message of a queue."""
+
+    body: bytes
+    routing_key: str
+    reply_to: str
+    correlation_id: str
+    redelivered: bool
+    tag: tuple[int, int]
+    """(connection number, delivery tag): an acknowledgement on a lost connection changes nothing, the message comes again."""
+
+
+class Subscription(Protocol):
+    """A consumer of one queue; goes on over reconnections."""
+
+    @property
+    def name(self) -> str:
+        """The queue's name; of an unnamed queue it changes with each reconnection."""
+        ...
+
+    async def get(self) -> Delivery:
+        """Return the next message, waiting for one."""
+        ...
+
+    def ack(self, delivery: Delivery) -> None:
+        """Say that a message is done."""
+        ...
+
+    def reject(self, delivery: Delivery, *, requeue: bool) -> None:
+        """Give a message back, or away for good."""
+        ...
+
+
+class Broker(Protocol):
+    """A message broker (in-process, or RabbitMQ)."""
+
+    async def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        *,
+        reply_to: str = "",
+        correlation_id: str = "",
+        expires_s: float | None = None,
+        confirm: bool = True,
+    ) -> None:
+        """Publish; with ``confirm`` return once the broker has it.
+
+        Exchange "" sends to the queue that is called like the routing key. A message that reaches no queue is not an error.
+
+        Raises:
+            UnavailableError: no connection, not confirmed in time, or the broker blocks publishers.
+        """
+        ...
+
+    def subscribe(self, queue: QueueSpec) -> AbstractAsyncContextManager[Subscription]:
+        """Declare a queue with its exchanges and bindings, and consume it inside the block, over reconnections too.
+
+        Raises:
+            UnavailableError: no broker at the start.
+        """
+        ...
+
+    async def depth(self, queue: str) -> int:
+        """Return how many messages wait in a queue; 0 when there is none. Raises UnavailableError."""
         ...
 
 

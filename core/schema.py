@@ -186,6 +186,13 @@ class GalleryChange(Message, frozen=True, kw_only=True):
     """Unix time after which the subject is no longer matched."""
 
 
+class LiveHolds(Message, frozen=True, kw_only=True):
+    """Cameras of a region on which a track lives, each until a capture time (Unix seconds). Exchange ``live``."""
+
+    region: str
+    until_s: dict[str, float]
+
+
 class DeadLetter(Message, frozen=True, kw_only=True):
     """A record that could not be processed; its original value is the payload. Topic ``dead.<topic>``."""
 

@@ -1,18 +1,28 @@
-"""Settings: one frozen object per process, from keyword arguments, environment (``SIGHTLINE_``), then ``DIR/sightline.toml``.
+"""Settings: one frozen object per process, from keyword arguments, environment (``SIGHTLINE_``), secret files, then ``DIR/sightline.toml``.
 
-``SIGHTLINE_RECOGNIZE__TARGET_FPIR=0.001`` sets ``recognize.target_fpir``. All problems are reported at once.
-This is the only module that reads the environment.
+``SIGHTLINE_RECOGNIZE__TARGET_FPIR=0.001`` sets ``recognize.target_fpir``; with ``SIGHTLINE_SECRETS_DIR=/run/secrets`` the file
+``/run/secrets/kafka__password`` sets ``kafka.password``. All problems are reported at once. This is the only module that reads the
+environment.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import SettingsError as PydanticSettingsError
 
 from core.errors import SettingsError
 
 SETTINGS_FILE = "sightline.toml"
+SECRETS_DIR_VARIABLE = "SIGHTLINE_SECRETS_DIR"
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -43,6 +53,10 @@ class IngestSettings(_Group):
     track_fps: Annotated[float, Field(gt=0, le=30)] = 2.0
     """Rate at which a live track holds its camera's gate open."""
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 90
+    spool_bytes: Annotated[int, Field(ge=0, le=1 << 40)] = 1 << 30
+    """Gated frames kept on disk (data_dir/spool) while Kafka is away; what does not fit is dropped and counted."""
+    lease_s: Annotated[float, Field(ge=2, le=60)] = 6.0
+    """A fleet's ingester that is silent for so long loses its cameras to the others."""
 
 
 class RecognizeSettings(_Group):
@@ -79,6 +93,49 @@ class ApiSettings(_Group):
     Required when host is not loopback."""
 
 
+class MatcherSettings(_Group):
+    """A shard of the gallery, and how it is asked."""
+
+    storage: Literal["fp32", "fp16", "int8"] = "fp32"
+    """How exact embeddings are kept in memory; see docs/matcher.md for bytes and effects."""
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """An answer that takes longer is partial."""
+    load_connections: Annotated[int, Field(ge=1, le=16)] = 4
+    """Parallel readers while a shard fills its memory."""
+
+
+class KafkaSettings(_Group):
+    """How the log is reached; only with ``log_url = "kafka://..."``."""
+
+    tls: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    replication: Annotated[int, Field(ge=1, le=7)] = 1
+    """Copies of each partition of topics that we create; 3 on a real cluster."""
+
+
+class BrokerSettings(_Group):
+    """How RabbitMQ is reached; only with ``broker_url = "amqp(s)://user@host/vhost"``."""
+
+    password: SecretStr | None = None
+    """Instead of one inside the URL."""
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+class MetricsSettings(_Group):
+    """Where a fleet process answers /metrics, /health/live and /health/ready."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """None = nowhere; 0 = any free port (told in the ``ready`` line)."""
+
+
 class Settings(BaseSettings):
     """All settings of one process."""
 
@@ -89,6 +146,13 @@ class Settings(BaseSettings):
     database_url: str = "embedded:"
     """``embedded:`` = PostgreSQL inside data_dir; or ``postgresql://...``."""
     log_url: str = "memory:"
+    """``memory:`` = inside this process; or ``kafka://host:port,host:port``."""
+    broker_url: str = "memory:"
+    """``memory:`` = the matcher is in this process; or ``amqp://user:password@host:port/vhost``, ``amqps://...``."""
+    kafka: KafkaSettings = KafkaSettings()
+    broker: BrokerSettings = BrokerSettings()
+    matcher: MatcherSettings = MatcherSettings()
+    metrics: MetricsSettings = MetricsSettings()
     models: ModelSettings = ModelSettings()
     ingest: IngestSettings = IngestSettings()
     recognize: RecognizeSettings = RecognizeSettings()
@@ -105,10 +169,17 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order: arguments, environment, then the file in the data directory."""
+        """Order: arguments, environment, secret files, then the file in the data directory."""
         data_dir = init_settings().get("data_dir") or env_settings().get("data_dir") or cls.model_fields["data_dir"].default
         file = TomlConfigSettingsSource(settings_cls, toml_file=Path(data_dir) / SETTINGS_FILE)
-        return init_settings, env_settings, file
+        secrets = NestedSecretsSettingsSource(
+            file_secret_settings,
+            secrets_dir=os.environ.get(SECRETS_DIR_VARIABLE),
+            secrets_dir_missing="error",
+            secrets_prefix="",
+            secrets_nested_delimiter="__",
+        )
+        return init_settings, env_settings, secrets, file
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -122,5 +193,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as err:
         lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in err.errors()]
         raise SettingsError("settings: " + "; ".join(lines)) from err
+    except PydanticSettingsError as err:
+        raise SettingsError(f"{SECRETS_DIR_VARIABLE}: {err}") from err
     except ValueError as err:  # a TOML syntax error
         raise SettingsError(f"{SETTINGS_FILE}: {err}") from err

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
-from core.ports import Record
+from core.ports import OnRevoked, Record
 from core.schema import DeadLetter, encode
+from core.topology import DEAD_PREFIX
 
 DEFAULT_PARTITIONS = 16  # more than cameras on one machine usually need: one busy camera seldom shares with another
 DEFAULT_CAPACITY = 4  # records a partition: under overload latency is bounded to what waits here; older frames are worth less
-DEAD_PREFIX = "dead."
 
 
 @dataclass(slots=True)
@@ -76,8 +76,13 @@ class MemoryLog:
             partition.next_offset += 1
             self._changed.notify_all()
 
-    def consumer(self, topics: Sequence[str], group: str) -> AbstractAsyncContextManager["MemoryConsumer"]:
-        """Join a group on some topics (``frames.*`` = every topic that begins so); leaving hands back what was not committed."""
+    def consumer(
+        self, topics: Sequence[str], group: str, *, on_revoked: OnRevoked | None = None
+    ) -> AbstractAsyncContextManager["MemoryConsumer"]:
+        """Join a group on some topics (``frames.*`` = every topic that begins so); leaving hands back what was not committed.
+
+        ``on_revoked`` is never called: in one process nobody takes partitions away from a member that stays.
+        """
         return self._join(tuple(topics), group)
 
     def depth(self, prefix: str) -> int:
