@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "Measure accuracy on your own photos, with thresholds and error rates.",
     "bench": "Measure speed on this machine.",
     "models": "List, show, build, pull and choose models.",
+    "capacity": "Plan a fleet: cores, GPUs, partitions, shards, memory, bandwidth.",
     "doctor": "Check this installation and say what to mend.",
 }
 EPILOG = (
