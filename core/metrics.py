@@ -13,6 +13,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._of_ingest()
         self._of_recognize()
+        self._of_log()
         self._of_the_rest()
 
     def _of_ingest(self) -> None:
@@ -56,9 +57,53 @@ class Metrics:
         self.faces_detected = self._counter("sightline_recognize_faces_detected_total", "Faces detected", "camera", "region")
         self.faces_embedded = self._counter("sightline_recognize_faces_embedded_total", "Faces embedded", "camera", "region")
         self.stage_seconds = self._histogram(
-            "sightline_recognize_stage_seconds", "Time from the previous stage's end to this one's", "stage"
+            "sightline_recognize_stage_seconds",
+            "Time from the previous stage's end to this one's, a frame: publish (from capture), queue, decode, wait, detect, embed, match, "
+            "decide, ack; recognize = from publish to ack",
+            "stage",
         )
         self.sighting_seconds = self._histogram("sightline_recognize_sighting_latency_seconds", "Capture to decided sighting", "region")
+        self.matcher_waiting = self._gauge("sightline_recognize_matcher_waiting", "1 while frames wait because no shard answers")
+        self.matcher_waited = self._counter("sightline_recognize_matcher_wait_seconds_total", "Time that frames waited for a matcher")
+        self.incomplete = self._gauge(
+            "sightline_recognize_sightings_incomplete", "Sightings decided without every shard, to be asked again"
+        )
+        self.completed = self._counter("sightline_recognize_sightings_completed_total", "Sightings asked again and answered by every shard")
+        self.incomplete_dropped = self._counter(
+            "sightline_recognize_sightings_incomplete_dropped_total", "Incomplete sightings given up, oldest first, because too many waited"
+        )
+        self.frames_repeated = self._counter(
+            "sightline_recognize_frames_repeated_total",
+            "Frames that came again and were finished without a second look",
+            "camera",
+            "region",
+        )
+        self.time_lines = self._counter(
+            "sightline_recognize_time_lines_total",
+            "Times that frames of a camera came out of order and were tracked on their own",
+            "camera",
+            "region",
+        )
+
+    def _of_log(self) -> None:
+        self.log_publish_seconds = self._histogram("sightline_log_publish_seconds", "Publish to acknowledgement", "topic")
+        self.log_publish_failures = self._counter(
+            "sightline_log_publish_failures_total", "Records that were not acknowledged, by cause", "topic", "cause"
+        )
+        self.log_lag = self._gauge("sightline_log_lag_records", "Records of this process's partitions not yet finished", "topic", "group")
+        self.log_buffered = self._gauge("sightline_log_buffered_records", "Records fetched and not yet handed out", "group")
+        self.log_in_flight = self._gauge("sightline_log_in_flight_records", "Records handed out and not yet finished", "group")
+        self.log_partitions = self._gauge("sightline_log_partitions", "Partitions that this process reads", "group")
+        self.log_paused = self._gauge("sightline_log_paused_partitions", "Partitions that wait because the buffer is full", "group")
+        self.log_rebalances = self._counter(
+            "sightline_log_rebalances_total", "Partitions that came or went (assigned, revoked, lost)", "group", "event"
+        )
+        self.log_handed_back = self._counter(
+            "sightline_log_handed_back_records_total", "Records in flight that were not finished when their partition went away", "group"
+        )
+        self.log_commits = self._counter("sightline_log_commits_total", "Offset commits by outcome (done, failed)", "group", "outcome")
+        self.log_dead_letters = self._counter("sightline_log_dead_letters_total", "Records put aside", "topic")
+        self.log_up = self._gauge("sightline_log_up", "1 while a broker answers, 0 while none does", "client")
 
     def _of_the_rest(self) -> None:
         self.gallery_references = self._gauge("sightline_matcher_references", "References in memory", "collection", "shard")
@@ -66,6 +111,14 @@ class Metrics:
         self.match_seconds = self._histogram("sightline_matcher_search_seconds", "One search call", "shard")
         self.enrollments = self._counter("sightline_enrollment_photos_total", "Photos by outcome", "outcome")
         self.sightings_stored = self._counter("sightline_sightings_stored_total", "Sighting revisions stored", "camera", "outcome")
+        self.stored_seconds = self._histogram(
+            "sightline_sightings_latency_seconds", "Capture to stored, of each sighting's first revision", "region"
+        )
+        self.store_seconds = self._histogram("sightline_sightings_store_seconds", "One batch into the database")
+        self.sightings_silent = self._counter(
+            "sightline_sightings_closed_silent_total", "Open sightings closed because nothing more was heard of them"
+        )
+        self.alerts_raised = self._counter("sightline_sightings_alerts_total", "Alerts raised", "watchlist", "camera")
         self.sightings_dead = self._counter("sightline_sightings_dead_lettered_total", "Sighting messages that could not be stored")
         self.sightings_expired = self._counter("sightline_sightings_expired_total", "Sightings erased because they were too old")
         self.sightings_retention_ran = self._gauge(

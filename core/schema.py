@@ -84,6 +84,10 @@ class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
     embedded_s: float
     matched_s: float
     decided_s: float
+    received_s: float = 0.0
+    """When the recognizer had the frame; 0 = not told."""
+    decoded_s: float = 0.0
+    """When its JPEG was decoded; 0 = not told."""
 
 
 class TrackPoint(msgspec.Struct, frozen=True, array_like=True):
@@ -109,10 +113,10 @@ class Sighting(Message, frozen=True, kw_only=True):
     revision: int
     """Grows with each message of this sighting; the store keeps the highest."""
     closed: bool
-    """The track has ended; no further revision follows."""
+    """The track has ended, as far as is known: a further revision may complete it or, after an interruption, continue it."""
     outcome: SightingOutcome
     reason: str = ""
-    """Why ``stranger`` or ``unclear``: below_threshold, empty_gallery, ambiguous, or a quality reason (see core.types.Quality)."""
+    """Why ``stranger`` or ``unclear``: below_threshold, empty_gallery, ambiguous, shards_missing, or as in core.types.Quality."""
     collection: str
     subject_id: str | None = None
     subject: str | None = None

@@ -34,7 +34,9 @@ from core.schema import (
 
 FOLDER = Path(__file__).parent / "messages"
 VECTOR = Array.pack(np.array([0.6, -0.8], np.float32))
-TIMES = StageTimes(captured_s=1.0, published_s=1.01, detected_s=1.03, embedded_s=1.04, matched_s=1.05, decided_s=1.06)
+TIMES = StageTimes(
+    captured_s=1.0, published_s=1.01, received_s=1.015, decoded_s=1.02, detected_s=1.03, embedded_s=1.04, matched_s=1.05, decided_s=1.06
+)
 
 MESSAGES: dict[str, tuple[Message, bytes]] = {
     "frame_header": (
@@ -114,6 +116,11 @@ def test_bytes_are_as_ever(name: str) -> None:
     again, rest = decode(type(message), path.read_bytes())
     assert again == message
     assert bytes(rest) == payload
+
+
+def test_a_sighting_from_before_two_of_its_stage_times_existed_is_read() -> None:
+    again, _ = decode(Sighting, (FOLDER / "sighting_before_received.bin").read_bytes())
+    assert (again.times.decided_s, again.times.received_s, again.times.decoded_s) == (1.06, 0.0, 0.0)
 
 
 def test_a_newer_message_with_more_fields_is_read() -> None:
