@@ -18,6 +18,7 @@ from core.runner import Service, run_services
 from core.secrets import open_secret_box
 from core.settings import Settings
 from ingest.cameras import CameraStore
+from ingest.publish import DirectPublisher
 from ingest.service import IngestService
 from recognize.recognizer import Shown
 from recognize.service import SIGHTINGS_TOPIC, RecognizeService
@@ -151,7 +152,9 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
             events=events,
             cameras=cameras,
             sightings=sightings,
-            ingest=IngestService(cameras, log, live=live, settings=settings.ingest, metrics=gallery.metrics),
+            ingest=IngestService(
+                cameras, DirectPublisher(log, gallery.metrics), live=live, settings=settings.ingest, metrics=gallery.metrics
+            ),
             recognize=RecognizeService(
                 recognizer=gallery.recognizer(live),
                 log=log,

@@ -1,4 +1,4 @@
-"""One camera on the event loop: starts its thread, publishes what the thread hands over, and stops it."""
+"""One camera on the event loop: starts its thread, numbers what the thread hands over, gives it to the publisher, and stops the thread."""
 
 import asyncio
 import contextlib
@@ -8,20 +8,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import msgspec
-import structlog
 
-from core.errors import UnavailableError
-from core.ports import Log
-from core.schema import encode
 from ingest.capture import CameraConfig, Capture, CaptureContext, State
 from ingest.outbox import GatedFrame, Outbox
+from ingest.publish import Publisher
 from ingest.urls import redact
 
 OUTBOX_FRAMES = 2  # with the log's own room, 0.6 s of hiccup at 10 fps; under overload an old frame is worth less than a fresh one
-STOP_S = 2.0  # how long a stopping camera may take to publish what it holds; a read that blocks is left behind
-RETRY_S = 0.5  # between attempts to publish while the log is away
-
-log = structlog.get_logger("ingest")
+STOP_S = 2.0  # how long a stopping camera may take to hand on what it holds; a read that blocks is left behind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +38,28 @@ class CameraStatus:
     """Measured over the last seconds; 0 while not live."""
     decoded: int
     published: int
+    """Acknowledged by the log."""
     dropped: int
+    """Never accepted: the way to the log was full."""
     damaged: int
     reconnects: int
+    waiting: int = 0
+    """Accepted and not acknowledged yet: on their way, or spooled."""
 
 
 class CameraWorker:
-    """Runs one camera. Thread rule: event loop."""
+    """Runs one camera. Thread rule: event loop.
 
-    def __init__(self, config: CameraConfig, context: CaptureContext, log_port: Log) -> None:
-        self.config, self._context, self._log = config, context, log_port
+    A frame is accepted when it leaves the outbox: only then it gets its number, so that the numbers of a session have no gaps and
+    one that is missing in the log is a lost frame.
+    """
+
+    def __init__(self, config: CameraConfig, context: CaptureContext, publisher: Publisher) -> None:
+        self.config, self._context, self._publisher = config, context, publisher
         self._outbox = Outbox(OUTBOX_FRAMES)
-        self._capture = Capture(config, context, session=uuid.uuid4().hex[:12], hand_over=self._outbox.hand_over)
-        self._unacknowledged: GatedFrame | None = None
+        self._capture = Capture(config, context, hand_over=self._outbox.hand_over)
+        self._session, self._sequence = uuid.uuid4().hex[:12], 0
+        self._accepted: GatedFrame | None = None
 
     def status(self) -> CameraStatus:
         """Return what the camera does right now."""
@@ -76,10 +79,11 @@ class CameraWorker:
             dropped=p.dropped,
             damaged=p.damaged,
             reconnects=p.reconnects,
+            waiting=self._publisher.waiting(self.config.name),
         )
 
     async def run(self) -> None:
-        """Read the camera and publish its frames until cancelled; return when a recording has ended.
+        """Read the camera and hand on its frames until cancelled; return when a recording has ended.
 
         Raises:
             Exception: whatever killed the thread: a fault of ours, which ends the process.
@@ -111,32 +115,27 @@ class CameraWorker:
             self._outbox.close()
 
     async def _publish_all(self) -> None:
-        """Publish until the outbox is closed and empty; a frame whose publication was cancelled goes first."""
+        """Hand on until the outbox is closed and empty; a frame whose acceptance was cancelled goes first."""
         while True:
-            if self._unacknowledged is None:
-                self._unacknowledged = await self._outbox.take()
-            if self._unacknowledged is None:
-                return
-            await self._publish(self._unacknowledged)
-            self._unacknowledged = None
+            if self._accepted is None:
+                frame = await self._outbox.take()
+                if frame is None:
+                    return
+                self._accepted = self._numbered(frame)
+            await self._publisher.accept(self._accepted, self._note_published)
+            self._accepted = None
 
-    async def _publish(self, frame: GatedFrame) -> None:
-        """Publish one frame, for as long as it takes: newer ones wait in the outbox, and are dropped there."""
-        while True:
-            header = msgspec.structs.replace(frame.header, published_s=self._context.clock.now_s())
-            try:
-                await self._log.publish(f"frames.{self.config.region}", self.config.name, encode(header, frame.jpeg))
-            except UnavailableError as err:
-                log.warning("frames wait: the log is away", camera=self.config.name, error=str(err))
-                await asyncio.sleep(RETRY_S)
-            else:
-                self._context.metrics.frames_published.labels(self.config.name, self.config.region).inc()
-                self._capture.progress.published += 1
-                return
+    def _numbered(self, frame: GatedFrame) -> GatedFrame:
+        frame_id = f"{self.config.name}/{self._session}/{self._sequence}"
+        self._sequence += 1
+        return GatedFrame(msgspec.structs.replace(frame.header, frame_id=frame_id), frame.jpeg)
+
+    def _note_published(self) -> None:
+        self._capture.progress.published += 1
 
     def _give_up_rest(self) -> None:
-        rest = self._outbox.clear() + (self._unacknowledged is not None)
-        self._unacknowledged = None
+        rest = self._outbox.clear() + (self._accepted is not None)
+        self._accepted = None
         if rest:
             self._context.metrics.frames_dropped.labels(self.config.name, self.config.region).inc(rest)
             self._capture.progress.dropped += rest

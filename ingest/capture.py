@@ -95,11 +95,9 @@ class _End:
 class Capture:
     """Reads one camera. Thread rule: ``run`` in a thread of its own; ``progress`` may be read anywhere."""
 
-    def __init__(self, config: CameraConfig, context: CaptureContext, *, session: str, hand_over: Callable[[GatedFrame], int]) -> None:
+    def __init__(self, config: CameraConfig, context: CaptureContext, *, hand_over: Callable[[GatedFrame], int]) -> None:
         self._config, self._context = config, context
         self._hand_over = hand_over
-        self._frame_prefix = f"{config.name}/{session}"
-        self._sequence = 0
         self._gate = MotionGate(config.gate)
         self._pacer = Pacer()
         self._rng = np.random.default_rng()
@@ -198,7 +196,7 @@ class Capture:
     def _gated_frame(self, planes: Planes, decision: Decision, captured_s: float) -> GatedFrame:
         height, width = planes.y.shape
         header = FrameHeader(
-            frame_id=f"{self._frame_prefix}/{self._sequence}",
+            frame_id="",
             camera=self._config.name,
             region=self._config.region,
             captured_s=captured_s,
@@ -209,7 +207,6 @@ class Capture:
             motion_boxes=decision.boxes,
             scene_cut=decision.scene_cut,
         )
-        self._sequence += 1
         return GatedFrame(header, encode_planes(planes, self._config.jpeg_quality))
 
     def _note_frame(self, timed: TimedFrame, captured_s: float) -> None:

@@ -15,7 +15,7 @@ class GatedFrame:
     """A frame that the gate let through."""
 
     header: FrameHeader
-    """``published_s`` is 0 until it is published."""
+    """``frame_id`` is empty until the frame is accepted, ``published_s`` 0 until it is published."""
     jpeg: bytes
 
 

@@ -8,11 +8,11 @@ import structlog
 from core.errors import SettingsError, UnavailableError
 from core.live import LiveTracks
 from core.metrics import Metrics
-from core.ports import Log
 from core.settings import IngestSettings
 from ingest.camera import CameraStatus, CameraWorker
 from ingest.cameras import Cameras
 from ingest.capture import CameraConfig, CaptureContext
+from ingest.publish import Publisher
 
 FOLLOW_S = 2.0  # a camera that was added or disabled is followed within this time; one small query
 
@@ -22,8 +22,8 @@ log = structlog.get_logger("ingest")
 class IngestService:
     """Runs the cameras. Thread rule: event loop."""
 
-    def __init__(self, cameras: Cameras, log_port: Log, *, live: LiveTracks, settings: IngestSettings, metrics: Metrics) -> None:
-        self._cameras, self._log, self._settings = cameras, log_port, settings
+    def __init__(self, cameras: Cameras, publisher: Publisher, *, live: LiveTracks, settings: IngestSettings, metrics: Metrics) -> None:
+        self._cameras, self._publisher, self._settings = cameras, publisher, settings
         self._context = CaptureContext(live=live, metrics=metrics)
         self._workers: dict[str, CameraWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -86,7 +86,7 @@ class IngestService:
             del self._workers[name], self._tasks[name]
 
     def _start(self, group: asyncio.TaskGroup, config: CameraConfig) -> None:
-        worker = CameraWorker(config, self._context, self._log)
+        worker = CameraWorker(config, self._context, self._publisher)
         self._workers[config.name] = worker
         self._tasks[config.name] = task = group.create_task(worker.run(), name=f"camera-{config.name}")
         task.add_done_callback(lambda _: self._note_idle())

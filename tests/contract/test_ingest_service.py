@@ -15,6 +15,7 @@ from core.metrics import Metrics
 from core.schema import FrameHeader, decode
 from core.settings import IngestSettings
 from ingest.cameras import CameraSpec, FixedCameras
+from ingest.publish import DirectPublisher
 from ingest.service import IngestService
 from tests.builders.clips import write_clip
 
@@ -27,7 +28,11 @@ class Platform:
         self.metrics = Metrics()
         self.log = log or MemoryLog()
         self.service = IngestService(
-            self.cameras, self.log, live=LiveTracks(), settings=IngestSettings(max_fps=25, heartbeat_s=0.3), metrics=self.metrics
+            self.cameras,
+            DirectPublisher(self.log, self.metrics),
+            live=LiveTracks(),
+            settings=IngestSettings(max_fps=25, heartbeat_s=0.3),
+            metrics=self.metrics,
         )
         self.headers: list[FrameHeader] = []
         self.jpegs: list[bytes] = []
@@ -78,7 +83,8 @@ async def test_a_recording_runs_to_its_end_and_every_gated_frame_is_published(cl
         await platform.until(lambda: len(platform.headers) == status.published)
     assert (status.state, status.decoded, status.dropped, status.damaged) == ("ended", 15, 0, 0)
     assert status.published == platform.value("sightline_ingest_frames_published_total", "a") > 5
-    assert len({header.frame_id for header in platform.headers}) == len(platform.headers)
+    session = platform.headers[0].frame_id.split("/")[1]
+    assert [header.frame_id for header in platform.headers] == [f"a/{session}/{number}" for number in range(len(platform.headers))]
     assert [header.captured_s for header in platform.headers] == sorted(header.captured_s for header in platform.headers)
     assert all(header.published_s >= header.captured_s for header in platform.headers)
     image = decode_jpeg(platform.jpegs[0])
@@ -120,6 +126,34 @@ async def test_a_slow_consumer_costs_the_oldest_frames_and_they_are_counted(clip
         with suppress(asyncio.CancelledError):
             await service
     assert platform.value("sightline_ingest_frames_published_total", "a") == 1
+
+
+def gapless(headers: list[FrameHeader]) -> bool:
+    """Whether the numbers of each session are 0, 1, 2, ... in the order of the log."""
+    sessions: dict[str, list[int]] = {}
+    for header in headers:
+        session, _, number = header.frame_id.rpartition("/")
+        sessions.setdefault(session, []).append(int(number))
+    return all(numbers == list(range(len(numbers))) for numbers in sessions.values())
+
+
+async def test_frames_are_numbered_when_they_are_accepted_so_drops_leave_no_gap(clip: Path) -> None:
+    platform = Platform(CameraSpec(name="a", url=str(clip), loop=True), log=MemoryLog(capacity=1))
+    async with platform.log.consumer(["frames.*"], "test") as consumer:
+        service = asyncio.create_task(platform.service.run())
+        for _ in range(6):  # a consumer that is slower than the camera
+            await platform.until(lambda: platform.log.depth("frames.") == 1)
+            dropped = platform.value("sightline_ingest_frames_dropped_total", "a")
+            await platform.until(lambda: platform.value("sightline_ingest_frames_dropped_total", "a") > dropped)  # noqa: B023 - called at once
+            records = await consumer.poll(8, 1.0)
+            platform.headers += [decode(FrameHeader, record.value)[0] for record in records]
+            await consumer.commit(records)
+        service.cancel()
+        with suppress(asyncio.CancelledError):
+            await service
+    assert platform.value("sightline_ingest_frames_dropped_total", "a") >= 6
+    assert len(platform.headers) >= 6
+    assert gapless(platform.headers)
 
 
 class LogThatComesBack(MemoryLog):
@@ -165,7 +199,7 @@ async def test_running_cameras_outlive_the_database(clip: Path) -> None:
     platform = Platform()
     platform.service = IngestService(
         CamerasThatVanish([CameraSpec(name="a", url=str(clip), loop=True)]),
-        platform.log,
+        DirectPublisher(platform.log, platform.metrics),
         live=LiveTracks(),
         settings=IngestSettings(heartbeat_s=0.2),
         metrics=platform.metrics,

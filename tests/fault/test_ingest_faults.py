@@ -15,6 +15,7 @@ from ingest.camera import CameraWorker
 from ingest.capture import CameraConfig, CaptureContext
 from ingest.gate import GateSettings
 from ingest.probe import probe_source
+from ingest.publish import DirectPublisher
 from ingest.recordings import FrameSource, open_frames
 from ingest.source import SourceOptions
 from ingest.video import read_video
@@ -170,7 +171,9 @@ async def test_a_camera_that_dies_is_read_again_by_the_service(clip: Path) -> No
     metrics = Metrics()
     with RtspServer(access_units(clip), "dies", after=15) as server:
         config = CameraConfig(name="door", url=server.url, source=QUICK, gate=GateSettings(heartbeat_s=0.1))
-        worker = CameraWorker(config, CaptureContext(live=LiveTracks(), metrics=metrics), MemoryLog(capacity=1000))
+        worker = CameraWorker(
+            config, CaptureContext(live=LiveTracks(), metrics=metrics), DirectPublisher(MemoryLog(capacity=1000), metrics)
+        )
         task = asyncio.create_task(worker.run())
         async with asyncio.timeout(30):
             while server.clients < 3:  # noqa: ASYNC110 - watches another thread
@@ -187,6 +190,7 @@ async def test_a_fault_of_ours_in_a_cameras_thread_ends_the_service() -> None:
     def broken(url: str, options: SourceOptions) -> FrameSource:
         raise ZeroDivisionError
 
-    context = CaptureContext(live=LiveTracks(), metrics=Metrics(), open_frames=broken)
+    metrics = Metrics()
+    context = CaptureContext(live=LiveTracks(), metrics=metrics, open_frames=broken)
     with pytest.raises(ZeroDivisionError):
-        await CameraWorker(CameraConfig(name="door", url="x"), context, MemoryLog()).run()
+        await CameraWorker(CameraConfig(name="door", url="x"), context, DirectPublisher(MemoryLog(), metrics)).run()

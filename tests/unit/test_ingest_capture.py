@@ -32,7 +32,7 @@ class Run:
         self._connections = list(connections)
         config = CameraConfig(name="door", url="rtsp://a:geheim@cam/1", region="west", loop=loop, gate=GateSettings(heartbeat_s=1.0))
         context = CaptureContext(live=self.live, metrics=self.metrics, clock=self.clock, open_frames=self._open)
-        self.capture = Capture(config, context, session="s1", hand_over=self._take)
+        self.capture = Capture(config, context, hand_over=self._take)
         self.stop = threading.Event()
 
     def _open(self, url: str, options: object) -> ScriptedSource:
@@ -75,9 +75,9 @@ def test_a_recording_is_played_in_real_time_and_ends() -> None:
     assert run.headers[0].captured_s == 1_000_000.0
 
 
-def test_headers_carry_derived_ids_reason_and_size() -> None:
+def test_headers_carry_reason_and_size_and_no_id_until_accepted() -> None:
     run = Run([recording()]).play()
-    assert [header.frame_id for header in run.headers] == ["door/s1/0", "door/s1/1", "door/s1/2"]
+    assert [header.frame_id for header in run.headers] == ["", "", ""]
     assert [header.reason for header in run.headers] == ["motion", "heartbeat", "heartbeat"]
     assert run.headers[0].scene_cut
     assert (run.headers[0].camera, run.headers[0].region, run.headers[0].width_px, run.headers[0].height_px) == ("door", "west", 64, 48)
@@ -103,8 +103,7 @@ def test_a_stream_that_ends_is_tried_again_and_gets_new_frames() -> None:
     run = Run([stream(), stream()], waits=3).play()
     assert run.opened >= 2
     assert run.metric("sightline_ingest_reconnects_total", cause="eof") >= 2
-    ids = [header.frame_id for header in run.headers]
-    assert len(ids) == len(set(ids))
+    assert run.capture.progress.decoded >= 10
 
 
 def test_waits_grow_while_nothing_comes_and_start_small_after_a_frame() -> None:
