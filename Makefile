@@ -4,6 +4,9 @@
 #   make demo ARGS=--once   play the footage once, print a summary, exit 0 if every name is right
 #   make demo ONCE=1        the same   (also: make demo -- --once; plain `make demo --once` is refused by make itself)
 #   make test               all tests          (make test ARGS="tests/unit -k tracker" for some)
+#   make test-fault         the fleet under faults: servers and processes killed in mid-work (15 minutes)
+#   make services           PostgreSQL, Kafka and RabbitMQ for development, ready or with a reason why not
+#   make services-stop      stop them
 #   make compare            race the face_recognition package on the same frames (fetches it first, 100 MB)
 #   make check              ruff, mypy --strict, import rules
 #   make lock               renew the lock files     UPGRADE=1 to move to newest versions
@@ -21,7 +24,7 @@ SUITE ?= tests
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make lock" --quiet $(if $(UPGRADE),--upgrade)
 
-.PHONY: help install demo test compare check lock clean --once
+.PHONY: help install demo test test-fault services services-stop compare check lock clean --once
 
 help:  ## say what can be made
 	@sed -n 's/^#   //p' Makefile
@@ -57,8 +60,20 @@ demo: $(STAMP)  ## cameras, names, API on 127.0.0.1:8400
 --once:
 	@:
 
+# The programs of the servers are fetched before the tests' clocks run; a test that misses one fails and says why.
 test: $(STAMP)  ## all tests
+	-@$(BIN)/sightline services install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(or $(ARGS),$(SUITE))
+
+# One process: the tests measure times, and each has a fleet of its own.
+test-fault: $(STAMP)  ## the fleet under faults
+	$(BIN)/python -m pytest --override-ini addopts= -q --strict-markers --import-mode=importlib -m "" --timeout 600 $(or $(ARGS),tests/fault)
+
+services: $(STAMP)  ## PostgreSQL, Kafka, RabbitMQ
+	@$(BIN)/sightline services start $(ARGS)
+
+services-stop: $(STAMP)
+	@$(BIN)/sightline services stop $(ARGS)
 
 # The package asks for dlib's sources, which need a compiler and ten minutes; dlib-bin of the lock is the same library, built.
 compare: $(STAMP)  ## beside the face_recognition package

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "bench": "Measure speed on this machine.",
     "models": "List, show, build, pull and choose models.",
     "capacity": "Plan a fleet: cores, GPUs, partitions, shards, memory, bandwidth.",
+    "services": "Start and stop PostgreSQL, Kafka and RabbitMQ for development and tests.",
     "doctor": "Check this installation and say what to mend.",
 }
 EPILOG = (

@@ -1,15 +1,24 @@
 """Fixtures shared by all tests. Add to it; do not change what others use."""
 
+import uuid
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
+from cli.services.model import Kind
 from core.adapters.embedded_postgres import EmbeddedServer
 from core.adapters.postgres import open_database
+from core.errors import UnavailableError
 from core.ports import Database
+from tests.builders.servers import SharedServers
+
+SERVER_OF_FIXTURE = {"kafka_url": "kafka", "amqp_url": "rabbitmq", "postgres_url": "postgres", "database_dir": "embedded postgresql"}
 
 
 @pytest.fixture(scope="session")
@@ -33,16 +42,91 @@ async def db(database_dir: Path) -> AsyncIterator[Database]:
         yield database
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print a line for each tier of tests, before pytest's own closing line."""
+@pytest.fixture(scope="session")
+def shared_servers(pytestconfig: pytest.Config) -> Iterator[SharedServers]:
+    """Real servers, shared by all pytest processes; a missing one fails the test with its reason."""
+    servers = SharedServers()
+    yield servers
+    servers.leave()
+    pytestconfig.stash[FACTS].update(servers.facts)
+    if hasattr(pytestconfig, "workeroutput"):
+        pytestconfig.workeroutput["servers"] = servers.facts
+
+
+@pytest.fixture(scope="session")
+def kafka_url(shared_servers: SharedServers) -> str:
+    """``kafka://host:port`` of a real Kafka. Shared: use topic and group names of your own."""
+    return _url(shared_servers, "kafka")
+
+
+@pytest.fixture(scope="session")
+def amqp_url(shared_servers: SharedServers) -> str:
+    """``amqp://user:password@host:port/%2F`` of a real RabbitMQ. Shared: use queue and exchange names of your own."""
+    return _url(shared_servers, "rabbitmq")
+
+
+@pytest.fixture(scope="session")
+def postgres_url(shared_servers: SharedServers) -> str:
+    """``postgresql://...`` of a real PostgreSQL with a network port. Shared: see ``fresh_postgres_url``."""
+    return _url(shared_servers, "postgres")
+
+
+@pytest.fixture
+async def fresh_postgres_url(postgres_url: str) -> AsyncIterator[str]:
+    """``postgresql://...`` of an empty database for this test alone."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        await connection.execute(f"create database {name}")
+        yield urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
+        await connection.execute(f"drop database if exists {name} with (force)")
+    finally:
+        await connection.close()
+
+
+def _url(servers: SharedServers, kind: Kind) -> str:
+    try:
+        return servers.url(kind)
+    except UnavailableError as err:
+        pytest.fail(f"no {kind} for this test: {err}", pytrace=False)
+
+
+FACTS = pytest.StashKey[dict[str, str]]()
+"""Server -> what the closing lines say of it."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FACTS] = {}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Collect what a worker of pytest-xdist ran against."""
+    node.config.stash[FACTS].update(getattr(node, "workeroutput", {}).get("servers", {}))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Note on each test which servers it uses; the notes travel with its report."""
+    for item in items:
+        used = {SERVER_OF_FIXTURE[name] for name in getattr(item, "fixturenames", ()) if name in SERVER_OF_FIXTURE}
+        item.user_properties.extend(("server", server) for server in sorted(used))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print a line for each tier of tests, with the servers it ran against, before pytest's own closing line."""
     tiers: dict[str, Counter[str]] = defaultdict(Counter)
     seconds: Counter[str] = Counter()
+    servers: dict[str, set[str]] = defaultdict(set)
     for outcome in ("passed", "failed", "error", "skipped", "xfailed", "xpassed"):
         for report in terminalreporter.stats.get(outcome, ()):
             parts = report.nodeid.split("/")
             tier = parts[1] if len(parts) > 2 else "other"
             tiers[tier][outcome] += 1
             seconds[tier] += report.duration
+            servers[tier] |= {value for name, value in report.user_properties if name == "server"}
+    facts = config.stash[FACTS]
     for tier in sorted(tiers):
         counts = ", ".join(f"{count} {outcome}" for outcome, count in tiers[tier].items())
-        terminalreporter.write_line(f"tier {tier:<9} {counts} ({seconds[tier]:.1f} s in tests)")
+        against = ", ".join(facts.get(server, server) for server in sorted(servers[tier]))
+        ran = f" against {against}" if against else ""
+        terminalreporter.write_line(f"tier {tier:<9} {counts} ({seconds[tier]:.1f} s in tests){ran}")
