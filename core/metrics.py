@@ -14,7 +14,24 @@ class Metrics:
         self._of_ingest()
         self._of_recognize()
         self._of_log()
+        self._of_matcher()
+        self._of_broker()
         self._of_the_rest()
+
+    def _of_broker(self) -> None:
+        self.broker_connected = self._gauge("sightline_broker_connected", "1 while connected to RabbitMQ (publish, consume)", "connection")
+        self.broker_connections_lost = self._counter(
+            "sightline_broker_connections_lost_total", "Connections to RabbitMQ that were lost and opened again", "connection"
+        )
+        self.broker_blocked = self._gauge("sightline_broker_blocked", "1 while RabbitMQ blocks publishers (short of memory or disk)")
+        self.broker_messages = self._counter(
+            "sightline_broker_messages_total", "Messages by direction (published, delivered, redelivered)", "direction"
+        )
+        self.broker_publish_failures = self._counter(
+            "sightline_broker_publish_failures_total",
+            "Messages not published, or not known to be, by cause (unreachable, blocked, full, refused, timeout, lost)",
+            "cause",
+        )
 
     def _of_ingest(self) -> None:
         self.camera_up = self._gauge("sightline_ingest_camera_up", "1 while frames arrive from the camera", "camera", "region")
@@ -46,6 +63,31 @@ class Metrics:
             "sightline_ingest_frames_published_total", "Gated frames acknowledged by the log", "camera", "region"
         )
         self.reconnects = self._counter("sightline_ingest_reconnects_total", "Camera reconnections by cause", "camera", "region", "cause")
+        self._of_fleet_ingest()
+
+    def _of_fleet_ingest(self) -> None:
+        self.leases = self._gauge("sightline_ingest_leases", "Cameras that this ingester holds")
+        self.leases_moved = self._counter(
+            "sightline_ingest_leases_moved_total", "Cameras taken, given to another ingester, or lost to one (while it was silent)", "way"
+        )
+        self.cameras_free = self._gauge("sightline_ingest_cameras_free", "Enabled cameras that no ingester runs, as this one sees it")
+        self.ingesters = self._gauge("sightline_ingest_ingesters", "Live ingesters, as this one sees it")
+        self.publish_failures = self._counter(
+            "sightline_ingest_publish_failures_total", "Attempts to publish a frame that the log did not acknowledge", "region"
+        )
+        self.spool_frames = self._gauge("sightline_ingest_spool_frames", "Frames on disk that the log has not acknowledged yet")
+        self.spool_bytes = self._gauge("sightline_ingest_spool_bytes", "Size of the spool's files")
+        self.frames_spooled = self._counter("sightline_ingest_frames_spooled_total", "Frames that were put on disk", "camera", "region")
+        self.frames_drained = self._counter(
+            "sightline_ingest_frames_drained_total", "Frames that came from disk and were acknowledged by the log", "camera", "region"
+        )
+        self.frames_lost = self._counter(
+            "sightline_ingest_frames_lost_total",
+            "Accepted frames that never reached the log, by reason (old, damaged, refused, full)",
+            "camera",
+            "region",
+            "reason",
+        )
 
     def _of_recognize(self) -> None:
         self.frames_finished = self._counter(
@@ -105,10 +147,31 @@ class Metrics:
         self.log_dead_letters = self._counter("sightline_log_dead_letters_total", "Records put aside", "topic")
         self.log_up = self._gauge("sightline_log_up", "1 while a broker answers, 0 while none does", "client")
 
-    def _of_the_rest(self) -> None:
+    def _of_matcher(self) -> None:
         self.gallery_references = self._gauge("sightline_matcher_references", "References in memory", "collection", "shard")
         self.gallery_generation = self._gauge("sightline_matcher_generation", "Generation of the gallery in memory", "shard")
         self.match_seconds = self._histogram("sightline_matcher_search_seconds", "One search call", "shard")
+        self.match_cpu = self._counter("sightline_matcher_search_cpu_seconds_total", "CPU time of searches", "shard")
+        self.match_probes = self._counter("sightline_matcher_probes_total", "Probes answered", "shard")
+        self.match_batches = self._counter(
+            "sightline_matcher_batches_total", "Batches by what became of them (answered, expired, poison, refused, unsent)", "shard", "outcome"
+        )
+        self.match_wait_seconds = self._histogram(
+            "sightline_matcher_wait_seconds", "From a batch's arrival in the matcher to its search", "shard"
+        )
+        self.match_queue_depth = self._gauge("sightline_matcher_queue_depth", "Batches waiting in the shard's queue", "shard")
+        self.match_batches_asked = self._counter(
+            "sightline_matcher_asked_batches_total", "Batches asked by this process, by outcome (complete, partial, failed)", "outcome"
+        )
+        self.match_answer_seconds = self._histogram(
+            "sightline_matcher_answer_seconds", "From question to a shard's answer, seen by the asker", "shard"
+        )
+        self.match_answers_late = self._counter("sightline_matcher_late_answers_total", "Answers after the deadline", "shard")
+        self.match_answers_unreadable = self._counter("sightline_matcher_unreadable_answers_total", "Answers that could not be read")
+        self.match_hedges = self._counter("sightline_matcher_hedges_total", "Batches asked once more because a replica was slow", "shard")
+        self.match_breaker_open = self._gauge("sightline_matcher_breaker_open", "1 while a shard is not waited for", "shard")
+
+    def _of_the_rest(self) -> None:
         self.enrollments = self._counter("sightline_enrollment_photos_total", "Photos by outcome", "outcome")
         self.sightings_stored = self._counter("sightline_sightings_stored_total", "Sighting revisions stored", "camera", "outcome")
         self.stored_seconds = self._histogram(
