@@ -1,6 +1,6 @@
 """Every metric of the platform, in one place. ``sightline_<room>_<thing>_<unit>``; never a subject or a track as label."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.12, 0.2, 0.4, 0.8, 1.6, 5.0)
@@ -11,6 +11,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # memory, CPU time and open files of the process
         self._of_ingest()
         self._of_recognize()
         self._of_log()
@@ -154,7 +155,10 @@ class Metrics:
         self.match_cpu = self._counter("sightline_matcher_search_cpu_seconds_total", "CPU time of searches", "shard")
         self.match_probes = self._counter("sightline_matcher_probes_total", "Probes answered", "shard")
         self.match_batches = self._counter(
-            "sightline_matcher_batches_total", "Batches by what became of them (answered, expired, poison, refused, unsent)", "shard", "outcome"
+            "sightline_matcher_batches_total",
+            "Batches by what became of them (answered, expired, poison, refused, unsent)",
+            "shard",
+            "outcome",
         )
         self.match_wait_seconds = self._histogram(
             "sightline_matcher_wait_seconds", "From a batch's arrival in the matcher to its search", "shard"
