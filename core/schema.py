@@ -163,6 +163,8 @@ class ShardAnswer(Message, frozen=True, kw_only=True):
     candidates: tuple[tuple["CandidateRow", ...], ...]
     references: int = 0
     """References each probe was compared with."""
+    problem: str = ""
+    """Why this question has no answer at any shard (MessageError at the asker's); empty = answered."""
 
 
 class CandidateRow(msgspec.Struct, frozen=True, array_like=True):

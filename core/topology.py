@@ -8,6 +8,8 @@ SIGHTINGS_TOPIC = "sightings"
 """Key = camera."""
 DEAD_PREFIX = "dead."
 """Topic of what could not be processed: ``dead.<topic>``."""
+REPLAY_HEADER = "replay"
+"""Record header of what ``sightline replay`` published again; its value names the run."""
 RECOGNIZE_GROUP = "recognize"
 SIGHTINGS_GROUP = "sightings"
 
@@ -29,6 +31,11 @@ class ShardId:
     def __post_init__(self) -> None:
         if not 0 <= self.shard < self.shards_total:
             raise ValueError(f"ShardId: shard {self.shard} of {self.shards_total}")
+
+    @property
+    def label(self) -> str:
+        """How metrics and people call it: ``0/2`` is shard 0 of 2."""
+        return f"{self.shard}/{self.shards_total}"
 
     @property
     def queue(self) -> str:

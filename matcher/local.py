@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.schema import GalleryChange, ProbeBatch, ShardAnswer
+from core.topology import ShardId
 from matcher.gallery import Gallery
 from matcher.shard import Shard
 
@@ -45,13 +46,20 @@ class LocalShard:
         self._executor = executor
         self._metrics = metrics
         self._now_s = now_s
+        self._label = ShardId(shards_total=shard.shards_total, shard=shard.shard).label
         self._waiting = 0
+        self._references = 0
         self._changed = asyncio.Condition()
 
     @property
     def generation(self) -> int:
         """The last change that searches see; -1 before the first load."""
         return self._shard.generation
+
+    @property
+    def references(self) -> int:
+        """References in memory when the gallery last changed, over all collections and models."""
+        return self._references
 
     def empty_gallery(self) -> Gallery:
         """Return an empty gallery to fill for ``replace``."""
@@ -112,13 +120,18 @@ class LocalShard:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def _search(self, batch: ProbeBatch) -> ShardAnswer:
-        with self._metrics.match_seconds.labels(str(self._shard.shard)).time():
-            return self._shard.search(batch, self._now_s())
+        started_s = time.thread_time()
+        try:
+            with self._metrics.match_seconds.labels(self._label).time():
+                return self._shard.search(batch, self._now_s())
+        finally:
+            self._metrics.match_cpu.labels(self._label).inc(time.thread_time() - started_s)
 
     async def _tell(self) -> None:
-        name = str(self._shard.shard)
-        self._metrics.gallery_generation.labels(name).set(self.generation)
-        for collection, references in self._shard.sizes().items():
-            self._metrics.gallery_references.labels(collection, name).set(references)
+        self._metrics.gallery_generation.labels(self._label).set(self.generation)
+        sizes = self._shard.sizes()
+        self._references = sum(sizes.values())
+        for collection, references in sizes.items():
+            self._metrics.gallery_references.labels(collection, self._label).set(references)
         async with self._changed:
             self._changed.notify_all()
