@@ -19,6 +19,8 @@ class Record:
     offset: int
     key: str
     value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+    """Marks beside the record, such as core.topology.REPLAY_HEADER; a dead letter keeps those of its record."""
 
 
 Partition = tuple[str, int]
@@ -32,7 +34,7 @@ class Consumer(Protocol):
     """A member of a consumer group. Records of one partition come in order; what is not committed comes again."""
 
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
-        """Return up to max_records, or none when the time is up. Raises UnavailableError."""
+        """Return up to max_records, or none when the time is up, or while the log is away: it comes back by itself."""
         ...
 
     async def commit(self, records: Sequence[Record]) -> None:
@@ -48,7 +50,12 @@ class Log(Protocol):
     """An ordered, partitioned, bounded log (in-process, or Kafka)."""
 
     async def publish(self, topic: str, key: str, value: bytes) -> None:
-        """Append and return once acknowledged; waits while the partition is full. Raises UnavailableError."""
+        """Append and return once acknowledged; waits while the partition is full.
+
+        Raises:
+            UnavailableError: not acknowledged in time. It may still arrive later: whoever publishes it again makes a duplicate.
+            MessageError: larger than the log takes; trying again is of no use.
+        """
         ...
 
     def consumer(self, topics: Sequence[str], group: str, *, on_revoked: OnRevoked | None = None) -> AbstractAsyncContextManager[Consumer]:

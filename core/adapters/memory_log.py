@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
-from core.ports import OnRevoked, Record
+from core.ports import OnRevoked, Partition, Record
 from core.schema import DeadLetter, encode
 from core.topology import DEAD_PREFIX
 
@@ -61,7 +61,7 @@ class MemoryLog:
         self._members: dict[str, list[MemoryConsumer]] = {}
         self._changed = asyncio.Condition()
 
-    async def publish(self, topic: str, key: str, value: bytes) -> None:
+    async def publish(self, topic: str, key: str, value: bytes, *, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
         """Append; waits while the partition is full. Dead-letter topics are a ring: nobody waits for them."""
         number = zlib.crc32(key.encode()) % self._partition_count
         partition = self._partitions(topic)[number]
@@ -71,7 +71,7 @@ class MemoryLog:
                     partition.records.popleft()
             else:
                 await self._changed.wait_for(lambda: len(partition.records) < self._capacity)
-            record = Record(topic=topic, partition=number, offset=partition.next_offset, key=key, value=value)
+            record = Record(topic=topic, partition=number, offset=partition.next_offset, key=key, value=value, headers=headers)
             partition.records.append(record)
             partition.next_offset += 1
             self._changed.notify_all()
@@ -79,11 +79,8 @@ class MemoryLog:
     def consumer(
         self, topics: Sequence[str], group: str, *, on_revoked: OnRevoked | None = None
     ) -> AbstractAsyncContextManager["MemoryConsumer"]:
-        """Join a group on some topics (``frames.*`` = every topic that begins so); leaving hands back what was not committed.
-
-        ``on_revoked`` is never called: in one process nobody takes partitions away from a member that stays.
-        """
-        return self._join(tuple(topics), group)
+        """Join a group on some topics (``frames.*`` = every topic that begins so); leaving hands back what was not committed."""
+        return self._join(tuple(topics), group, on_revoked)
 
     def depth(self, prefix: str) -> int:
         """Return how many records of the topics that begin so wait or are in flight."""
@@ -95,10 +92,12 @@ class MemoryLog:
             await self._changed.wait_for(lambda: self.depth(prefix) == 0)
 
     @asynccontextmanager
-    async def _join(self, topics: tuple[str, ...], group: str) -> AsyncIterator["MemoryConsumer"]:
-        consumer = MemoryConsumer(self, topics, group)
-        self._change_members(group, lambda members: members.append(consumer))
+    async def _join(self, topics: tuple[str, ...], group: str, on_revoked: OnRevoked | None) -> AsyncIterator["MemoryConsumer"]:
+        consumer = MemoryConsumer(self, topics, group, on_revoked)
+        revoked = self._change_members(group, lambda members: members.append(consumer))
         try:
+            for member, partitions in revoked:
+                await member.tell_revoked(partitions)
             yield consumer
         finally:
             self._change_members(group, lambda members: members.remove(consumer))
@@ -117,23 +116,39 @@ class MemoryLog:
         for partition in self._topics[topic]:
             partition.cursors.setdefault(group, _Cursor(partition.first_offset, partition.first_offset))
 
-    def _change_members(self, group: str, change: Callable[[list["MemoryConsumer"]], None]) -> None:
-        """Change a group's members and share its partitions anew; moved partitions start again at the committed offset."""
+    def _change_members(
+        self, group: str, change: Callable[[list["MemoryConsumer"]], None]
+    ) -> list[tuple["MemoryConsumer", list[Partition]]]:
+        """Change a group's members and share its partitions anew; moved partitions start again at the committed offset.
+
+        Returns:
+            members that stay, with the partitions that others took over from them.
+        """
         members = self._members.setdefault(group, [])
         before = {topic: self._owners(topic, group) for topic in self._topics}
         change(members)
+        revoked: dict[int, tuple[MemoryConsumer, list[Partition]]] = {}
         for topic, partitions in self._topics.items():
             if any(member.reads(topic) for member in members):
                 self._add_cursors(topic, group)
-            for partition, old, new in zip(partitions, before[topic], self._owners(topic, group), strict=True):
-                if old is not new and group in partition.cursors:
-                    partition.cursors[group].position = partition.cursors[group].committed
-                    partition.cursors[group].finished.clear()
+            moves = zip(partitions, before[topic], self._owners(topic, group), strict=True)
+            for number, (partition, old, new) in enumerate(moves):
+                if old is new or group not in partition.cursors:
+                    continue
+                partition.cursors[group].position = partition.cursors[group].committed
+                partition.cursors[group].finished.clear()
+                if old in members:
+                    revoked.setdefault(id(old), (old, []))[1].append((topic, number))
+        return list(revoked.values())
 
     def _owners(self, topic: str, group: str) -> list["MemoryConsumer | None"]:
         """Return the owner of each partition of a topic: round robin over the group's members that read it."""
         members = [member for member in self._members.get(group, []) if member.reads(topic)]
         return [members[number % len(members)] if members else None for number in range(self._partition_count)]
+
+    def owns(self, consumer: "MemoryConsumer", record: Record) -> bool:
+        """Return whether a record's partition is this consumer's."""
+        return self._owners(record.topic, consumer.group)[record.partition] is consumer
 
     def _owned(self, consumer: "MemoryConsumer") -> list[_Partition]:
         return [
@@ -148,15 +163,21 @@ class MemoryLog:
 class MemoryConsumer:
     """A member of a consumer group of a MemoryLog."""
 
-    def __init__(self, log: MemoryLog, topics: tuple[str, ...], group: str) -> None:
+    def __init__(self, log: MemoryLog, topics: tuple[str, ...], group: str, on_revoked: OnRevoked | None) -> None:
         self._log = log
         self.topics = topics
         self.group = group
+        self._on_revoked = on_revoked
         self._turn = 0
 
     def reads(self, topic: str) -> bool:
         """Return whether this consumer subscribed to a topic."""
         return any(topic == name or (name.endswith("*") and topic.startswith(name[:-1])) for name in self.topics)
+
+    async def tell_revoked(self, partitions: Sequence[Partition]) -> None:
+        """Tell the owner that partitions went to another member; what was in flight of them is handed back."""
+        if self._on_revoked is not None:
+            await self._on_revoked(partitions)
 
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Return up to max_records, taken round robin from the partitions, or none when the time is up."""
@@ -168,8 +189,10 @@ class MemoryConsumer:
         return self._take(max_records)
 
     async def commit(self, records: Sequence[Record]) -> None:
-        """Finish records, in any order."""
+        """Finish records, in any order; those of partitions that went to another member change nothing."""
         for record in records:
+            if not self._log.owns(self, record):
+                continue
             partition = self._log._partitions(record.topic)[record.partition]
             cursor = partition.cursors[self.group]
             if record.offset >= cursor.committed:
@@ -185,7 +208,7 @@ class MemoryConsumer:
     async def dead_letter(self, record: Record, reason: str) -> None:
         """Put a record aside with its reason and finish it."""
         letter = DeadLetter(topic=record.topic, partition=record.partition, offset=record.offset, key=record.key, reason=reason)
-        await self._log.publish(DEAD_PREFIX + record.topic, record.key, encode(letter, record.value))
+        await self._log.publish(DEAD_PREFIX + record.topic, record.key, encode(letter, record.value), headers=record.headers)
         await self.commit([record])
 
     def _has_records(self) -> bool:
