@@ -315,7 +315,11 @@ def _reason(err: Any) -> str:
 
 
 class ClipWriter(AbstractContextManager["ClipWriter"]):
-    """Writes RGB images to an H.264 MP4; the file appears whole when closed, or not at all. Thread rule: one thread."""
+    """Writes RGB images to an H.264 MP4; the file appears whole when closed, or not at all. Thread rule: one thread.
+
+    A path that ends in ``.h264`` becomes a bare Annex B stream as cameras send it: no picture waits for a later one, and the parameter
+    sets come before each key frame.
+    """
 
     def __init__(self, path: Path, *, fps: int, gop: int | None = None, crf: int = 23) -> None:
         self._path, self._part = path, path.with_name(path.name + ".part")
@@ -347,12 +351,17 @@ class ClipWriter(AbstractContextManager["ClipWriter"]):
         if height % 2 or width % 2 or not image.size:
             raise ValueError(f"ClipWriter.image: expected even sides, got {width}x{height}")
         self._shape = image.shape
-        self._container = av.open(str(self._part), "w", format="mp4", options={"movflags": "+faststart"})
+        bare = self._path.suffix == ".h264"
+        self._container = (
+            av.open(str(self._part), "w", format="h264")
+            if bare
+            else av.open(str(self._part), "w", format="mp4", options={"movflags": "+faststart"})
+        )
         self._stream = stream = self._container.add_stream("libx264", rate=Fraction(self._fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
         context.gop_size, context.thread_count = self._gop, 1
-        context.options = {"preset": "veryfast", "crf": str(self._crf)}
+        context.options = {"preset": "veryfast", "crf": str(self._crf)} | ({"tune": "zerolatency"} if bare else {})
         context.color_range = 1
         context.colorspace = 1 if width >= HD_WIDTH or height > HD_HEIGHT else 6
 
