@@ -32,14 +32,14 @@ class Embedder:
         """
         if spec.template is None or spec.dimensions is None:
             raise ModelError(f"model {spec.name}: is no embedder (its registry entry has no template or dimensions)")
-        self._side = TEMPLATES[spec.template][0]
+        self._side = TEMPLATES[spec.template].side_px
         if {spec.input.height_px, spec.input.width_px} != {self._side}:
             got = f"{spec.input.width_px}x{spec.input.height_px}"
             raise ModelError(f"model {spec.name}: template {spec.template} makes {self._side} px chips, but its input is {got}")
         self.model = spec.name
         self.dimensions = spec.dimensions
         self._spec = spec
-        self._template = spec.template
+        self._template = TEMPLATES[spec.template]
         self._session = session
         self._on_cpu = session.provider == "cpu"
         self._sizes = (1,) if not spec.input.batch else CPU_BATCH_SIZES if self._on_cpu else BATCH_SIZES
@@ -47,8 +47,28 @@ class Embedder:
         self._lock = threading.Lock()
 
     def chips(self, image: Image, landmarks: F32) -> U8:
-        """Cut aligned chips, (N, side, side, 3) uint8 RGB, from landmarks (N, 5, 2) float32 in the image's pixels."""
-        return cut_chips(image, landmarks, self._template)
+        """Cut the chip of each face of a video frame.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            landmarks: (N, 5, 2) float32 in the image's pixels.
+
+        Returns:
+            (N, side, side, 3) uint8 RGB.
+        """
+        return cut_chips(image, landmarks, self._template, self._template.shot)
+
+    def views(self, image: Image, landmarks: F32) -> U8:
+        """Cut the chips of each face of a photo, in all views of the model's template.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            landmarks: (N, 5, 2) float32 in the image's pixels.
+
+        Returns:
+            (N, V, side, side, 3) uint8 RGB.
+        """
+        return np.stack([cut_chips(image, landmarks, self._template, view) for view in self._template.photo], axis=1)
 
     def embed(self, chips: U8) -> Embeddings:
         """Embed chips, in batches of fixed sizes.
@@ -72,6 +92,27 @@ class Embedder:
                     raise ModelError(f"model {self.model}: expected output {expected}, got {'x'.join(map(str, output.shape))}")
                 raw[batch.start : batch.stop] = output[: len(batch)]
         return normalised(raw, self.model)
+
+    def embed_views(self, views: U8) -> Embeddings:
+        """Embed faces of photos: the mean over the views of each, brought to norm 1 again.
+
+        A view without a direction (see ``embed``) counts for nothing; a face all of whose views lack one gets a zero vector and norm 0.
+
+        Args:
+            views: (N, V, side, side, 3) uint8 RGB, as from ``views``.
+
+        Returns:
+            One row a face; its norm is the mean of its views' norms.
+
+        Raises:
+            ModelError: as ``embed``.
+        """
+        check_array("views", views, (None, None, self._side, self._side, 3), np.uint8)
+        faces, count = views.shape[:2]
+        every = self.embed(views.reshape(-1, *views.shape[2:]))
+        mean = every.vectors.reshape(faces, count, self.dimensions).mean(axis=1)
+        norms = every.norms.reshape(faces, count).mean(axis=1)
+        return Embeddings(model=self.model, vectors=normalised(mean, self.model).vectors, norms=norms)
 
     def _tensor(self, chips: U8, size: int) -> F32:
         """Write chips as (size, 3, side, side) into the buffer; unused places hold what was there before."""

@@ -114,8 +114,8 @@ def assess(image: Image, faces: Faces) -> list[Quality]:
     """
     if not len(faces):
         return []
-    side, template = TEMPLATES["arcface112"]
-    matrices = similarity(faces.landmarks, template * np.float32(CHIP_PX / side))
+    template = TEMPLATES["arcface112"]
+    matrices = similarity(faces.landmarks, template.points * np.float32(CHIP_PX / template.side_px))
     pose = pose_of(faces.landmarks)
     geometry = {
         "too_small": share(HEIGHT_PX, faces.boxes[:, 3] - faces.boxes[:, 1]),

@@ -44,7 +44,7 @@ async def reembed(store: GalleryStore, embedder: Embedder, *, progress: Progress
 
 
 def _embed(embedder: Embedder, rows: list[tuple[str, bytes, F32]]) -> list[tuple[str, F32]]:
-    ids, chips = [], []
+    ids, views = [], []
     for reference_id, face_jpeg, landmarks in rows:
         try:
             image = decode_jpeg(face_jpeg)
@@ -52,7 +52,7 @@ def _embed(embedder: Embedder, rows: list[tuple[str, bytes, F32]]) -> list[tuple
             _log.warning("stored face can't be read", reference=reference_id, error=str(err))
             continue
         ids.append(reference_id)
-        chips.append(embedder.chips(image, landmarks[None]))
+        views.append(embedder.views(image, landmarks[None]))
     if not ids:
         return []
-    return list(zip(ids, embedder.embed(np.concatenate(chips)).vectors, strict=True))
+    return list(zip(ids, embedder.embed_views(np.concatenate(views)).vectors, strict=True))

@@ -157,8 +157,8 @@ class Enroller:
             for image, faces, index in zip(images, all_faces, chosen, strict=True)
             if not isinstance(index, Rejection)
         ]
-        chips = [self.embedder.chips(image, face.landmarks) for image, face, _ in seen]
-        vectors: Iterable[F32] = self.embedder.embed(np.concatenate(chips)).vectors if chips else ()
+        views = [self.embedder.views(image, face.landmarks) for image, face, _ in seen]
+        vectors: Iterable[F32] = self.embedder.embed_views(np.concatenate(views)).vectors if views else ()
         found = iter(
             _Found(
                 index=index,

@@ -47,9 +47,9 @@ class StillRecognizer:
             UnavailableError: when the matcher does not answer.
         """
         look = await self._vision.call(self._vision.look_photo, image)
-        (embeddings,) = await self._vision.call(self._vision.embed, [image], [look.faces])
         if not len(look.faces):
             return []
+        embeddings = await self._vision.call(self._vision.embed, image, look.faces)
         settings = self._policy.settings
         answer = await self._matcher.search(
             embeddings.vectors, model=embeddings.model, collection=collection or settings.collection, k=max(2, k)

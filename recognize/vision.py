@@ -46,8 +46,16 @@ class Vision:
         """Find and judge the faces of a single photo, with a second look for tight crops, thumbnails and small faces."""
         return self._judge(image, detect_photo(self.detector, image))
 
-    def embed(self, images: Sequence[Image], faces: Sequence[Faces]) -> list[Embeddings]:
-        """Embed the given faces of each image in one batch; one result an image, rows in the order of its faces."""
+    def embed(self, image: Image, faces: Faces) -> Embeddings:
+        """Embed the faces of a photo as enrolment does, averaged over views; rows in the order of the faces."""
+        return self.embedder.embed_views(self.embedder.views(image, faces.landmarks))
+
+    def embed_shots(self, images: Sequence[Image], faces: Sequence[Faces]) -> list[Embeddings]:
+        """Embed the given faces of each video frame, in one view, in one batch; one result a frame, rows in the order of its faces.
+
+        Landmarks are refined first: of its many frames only a track's few best shots pay for it.
+        """
+        faces = refine(self.detector, images, faces)
         chips = [self.embedder.chips(image, f.landmarks) for image, f in zip(images, faces, strict=True)]
         counts = [len(c) for c in chips]
         if not sum(counts):
@@ -58,10 +66,6 @@ class Vision:
             Embeddings(model=every.model, vectors=every.vectors[end - n : end], norms=every.norms[end - n : end])
             for n, end in zip(counts, ends, strict=True)
         ]
-
-    def embed_shots(self, images: Sequence[Image], faces: Sequence[Faces]) -> list[Embeddings]:
-        """As ``embed``, for faces of video frames, with refined landmarks: of its many frames only a track's few best shots pay for it."""
-        return self.embed(images, refine(self.detector, images, faces))
 
     def _judge(self, image: Image, faces: Faces) -> Look:
         patches = np.stack([patch_of(image, box) for box in faces.boxes]) if len(faces) else np.zeros((0, PATCH_PX, PATCH_PX), np.float32)

@@ -17,7 +17,7 @@ from enrollment.judge import face_weights
 from enrollment.record import Photo
 
 BATCH_PHOTOS = 16
-"""Chips that are embedded together."""
+"""Photos whose chips are embedded together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,20 +80,20 @@ class FaceReader:
         failures: list[Failure] = []
         vectors: list[F32] = [np.zeros((0, self.embedder.dimensions), np.float32)]
         for start in range(0, len(photos), BATCH_PHOTOS):
-            chips: list[U8] = []
+            views: list[U8] = []
             for photo in photos[start : start + BATCH_PHOTOS]:
-                chip = self._chip(photo)
-                if isinstance(chip, Failure):
-                    failures.append(chip)
+                seen = self._views(photo)
+                if isinstance(seen, Failure):
+                    failures.append(seen)
                 else:
-                    chips.append(chip)
+                    views.append(seen)
                     files.append(photo.file)
                     subjects.append(photo.subject)
                 self._advance()
-            vectors.append(self._embed(chips))
+            vectors.append(self._embed(views))
         return FaceSet(files=tuple(files), subjects=tuple(subjects), vectors=np.concatenate(vectors), failures=tuple(failures))
 
-    def _chip(self, photo: Photo) -> U8 | Failure:
+    def _views(self, photo: Photo) -> U8 | Failure:
         begin_s = time.perf_counter()
         try:
             image = working_copy(decode_photo(photo.read(), name=photo.file, enough_px=WORKING_SIDE_PX))
@@ -105,14 +105,14 @@ class FaceReader:
         self.stopwatch.add("detect", time.perf_counter() - decoded_s, 1)
         if landmarks is None:
             return Failure(file=photo.file, reason="no face was found")
-        return self.embedder.chips(image, landmarks[None])
+        return self.embedder.views(image, landmarks[None])
 
-    def _embed(self, chips: Sequence[U8]) -> F32:
-        if not chips:
+    def _embed(self, views: Sequence[U8]) -> F32:
+        if not views:
             return np.zeros((0, self.embedder.dimensions), np.float32)
         begin_s = time.perf_counter()
-        vectors = self.embedder.embed(np.concatenate(chips)).vectors
-        self.stopwatch.add("embed", time.perf_counter() - begin_s, len(chips))
+        vectors = self.embedder.embed_views(np.concatenate(views)).vectors
+        self.stopwatch.add("embed", time.perf_counter() - begin_s, len(views))
         return vectors
 
 

@@ -9,12 +9,14 @@ import pytest
 
 from cli.bench.scene import portrait
 from core.adapters.ort import OrtSession
+from core.jpeg import decode_jpeg
 from core.models.registry import Registry
 from core.types import Image
 from detect.detector import Detector, open_detector
 from detect.photo import detect_photo
 from embed.embedder import Embedder
 from embed.quality import assess
+from enrollment.faces import cut_face
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="SHARED PHOTOS ABSENT: accuracy on pairs and orl is NOT checked")
@@ -41,7 +43,7 @@ def read(path: Path) -> Image:
 def embed_main_face(image: Image, detector: Detector, embedder: Embedder) -> np.ndarray:
     faces = detect_photo(detector, image)
     largest = int(np.argmax(np.ptp(faces.boxes[:, 1::2], axis=1)))
-    return embedder.embed(embedder.chips(image, faces.landmarks[[largest]])).vectors[0]
+    return embedder.embed_views(embedder.views(image, faces.landmarks[[largest]])).vectors[0]
 
 
 def test_shipped_portraits_of_one_person_are_nearer_than_of_two(detector: Detector, embedder: Embedder):
@@ -64,6 +66,16 @@ def test_a_tight_and_a_tiny_portrait_are_found_and_recognised(detector: Detector
     wide[1000 : 1000 + small.shape[0], 2000 : 2000 + small.shape[1]] = small
     for picture, least in ((crop, 0.9), (np.asarray(tiny, np.uint8), 0.6), (wide, 0.9)):
         assert embed_main_face(picture, detector, embedder) @ reference > least
+
+
+def test_a_stored_face_gives_the_embedding_of_its_photo_again(detector: Detector, embedder: Embedder):
+    for name in ("barack-obama-2009", "joe-biden-2010"):
+        image = portrait(name, folder="enrol")
+        faces = detect_photo(detector, image)
+        enrolled = embedder.embed_views(embedder.views(image, faces.landmarks[:1])).vectors[0]
+        face_jpeg, landmarks = cut_face(image, faces.boxes[0], faces.landmarks[0])
+        again = embedder.embed_views(embedder.views(decode_jpeg(face_jpeg), landmarks[None])).vectors[0]
+        assert enrolled @ again > 0.98
 
 
 def test_quality_sinks_with_blur_and_size_of_a_real_face(detector: Detector):

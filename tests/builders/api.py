@@ -51,11 +51,9 @@ class PaperVision:
         )
         return Look(faces=faces, patches=np.zeros((count, 1, 1), np.float32), qualities=[Quality(value=0.8, reasons=())] * count)
 
-    def embed(self, images: Sequence[Image], faces: Sequence[Faces]) -> list[Embeddings]:
-        return [
-            Embeddings(model=MODEL, vectors=image[: len(f), :DIMENSIONS, 0].astype(np.float32) / 255, norms=np.ones(len(f), np.float32))
-            for image, f in zip(images, faces, strict=True)
-        ]
+    def embed(self, image: Image, faces: Faces) -> Embeddings:
+        count = len(faces)
+        return Embeddings(model=MODEL, vectors=image[:count, :DIMENSIONS, 0].astype(np.float32) / 255, norms=np.ones(count, np.float32))
 
 
 def picture(*rows: tuple[float, ...]) -> bytes:

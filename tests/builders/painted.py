@@ -60,6 +60,12 @@ class PaintedEmbedder:
         noses = landmarks[:, 2].astype(int)
         return np.stack([image[y - 4 : y + 4, x - 4 : x + 4] for x, y in noses]) if len(noses) else np.zeros((0, 8, 8, 3), np.uint8)
 
+    def views(self, image: Image, landmarks: F32) -> U8:
+        return self.chips(image, landmarks)[:, None]
+
+    def embed_views(self, views: U8) -> Embeddings:
+        return self.embed(views[:, 0])
+
     def embed(self, chips: U8) -> Embeddings:
         people = [round(float(np.median(chip[..., 2])) / BLUE_STEP) for chip in chips]
         vectors = np.stack([vector_of(person) for person in people])

@@ -1,9 +1,11 @@
 """The embedder over in-memory sessions: batches, colour order, guards."""
 
+import cv2
 import numpy as np
 import pytest
 
 from core.errors import ModelError
+from embed.align import TEMPLATES
 from embed.embedder import Embedder
 from tests.builders.models import FunctionSession, make_embedder_spec
 
@@ -81,3 +83,81 @@ def test_an_input_that_is_not_the_templates_is_named():
 def test_chips_of_the_wrong_shape_are_refused():
     with pytest.raises(ValueError, match="chips: expected Nx112x112x3 uint8, got 1x150x150x3 uint8"):
         Embedder(make_embedder_spec(), FunctionSession(corner_values)).embed(np.zeros((1, 150, 150, 3), np.uint8))
+
+
+def scene(seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth random picture with the landmarks of two faces."""
+    image = cv2.resize(np.random.default_rng(seed).integers(0, 255, (12, 16, 3), np.uint8), (400, 300), interpolation=cv2.INTER_CUBIC)
+    points = TEMPLATES["arcface112"].points
+    marks = np.stack([points * size + corner for size, corner in ((1.0, (40, 50)), (0.6, (210, 120)))])
+    return np.asarray(image, np.uint8), marks.astype(np.float32)
+
+
+def layout_values(x: np.ndarray) -> list[np.ndarray]:
+    """Embedding = the brightness of four quarters: mirroring and reach both change it."""
+    return [np.stack([x[:, :, a : a + 56, b : b + 56].mean(axis=(1, 2, 3)) for a in (0, 56) for b in (0, 56)], axis=1)]
+
+
+def four_views(session: FunctionSession) -> Embedder:
+    return Embedder(make_embedder_spec(template="arcface112_loose", input={"mean": 127.0}), session)
+
+
+def test_a_photos_embedding_is_the_mean_of_its_views():
+    embedder = four_views(FunctionSession(layout_values))
+    image, landmarks = scene()
+    views = embedder.views(image, landmarks)
+    assert views.shape == (2, 4, 112, 112, 3)
+    found = embedder.embed_views(views)
+    each = [embedder.embed(chips) for chips in views]
+    for face, of in enumerate(each):
+        want = of.vectors.mean(axis=0)
+        np.testing.assert_allclose(found.vectors[face], want / np.linalg.norm(want), rtol=1e-5)
+        np.testing.assert_allclose(found.norms[face], of.norms.mean(), rtol=1e-5)
+
+
+def test_a_mirrored_photo_has_the_same_views_and_so_nearly_the_same_embedding():
+    embedder = four_views(FunctionSession(layout_values))
+    image, landmarks = scene()
+    other = (landmarks * [-1, 1] + [399, 0]).astype(np.float32)[:, [1, 0, 2, 4, 3]]
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+    scores = [
+        (embed(image, landmarks) * embed(mirrored, other)).sum(axis=1)
+        for embed in (
+            lambda i, m: embedder.embed_views(embedder.views(i, m)).vectors,
+            lambda i, m: embedder.embed(embedder.chips(i, m)).vectors,
+        )
+    ]
+    assert scores[0].min() > 0.99
+    assert scores[1].min() < 0.9
+
+
+def test_a_shot_is_one_chip_and_one_run():
+    session = FunctionSession(layout_values)
+    embedder = four_views(session)
+    chips = embedder.chips(*scene())
+    assert chips.shape == (2, 112, 112, 3)
+    embedder.embed(chips)
+    assert sum(shape[0] for shape in session.shapes) == 2
+
+
+def test_a_view_without_a_direction_counts_for_nothing():
+    def outputs(x: np.ndarray) -> list[np.ndarray]:
+        level = x[:, 0, 0, 0]
+        return [np.where(level[:, None] > 0, np.eye(4, dtype=np.float32)[level.astype(int) % 4], np.nan)]
+
+    views = np.stack([grey_chips(0, 1), grey_chips(1, 1), grey_chips(0, 0)])
+    found = Embedder(make_embedder_spec(), FunctionSession(outputs)).embed_views(views)
+    np.testing.assert_array_equal(found.vectors, [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(found.norms, [0.5, 1, 0])
+
+
+def test_no_faces_in_a_photo_no_run():
+    session = FunctionSession(layout_values)
+    embedder = four_views(session)
+    found = embedder.embed_views(embedder.views(scene()[0], np.zeros((0, 5, 2), np.float32)))
+    assert (found.vectors.shape, found.norms.shape, session.shapes) == ((0, 4), (0,), [])
+
+
+def test_views_of_the_wrong_shape_are_refused():
+    with pytest.raises(ValueError, match="views: expected NxNx112x112x3 uint8, got 2x112x112x3 uint8"):
+        four_views(FunctionSession(layout_values)).embed_views(grey_chips(1, 2))

@@ -15,7 +15,7 @@ def drawn_face(height_px: int = FACE_PX) -> tuple[np.ndarray, np.ndarray]:
     """An oval, lit from the left, with eyes, nose, mouth and skin texture on a room; and its five landmarks."""
     rng = np.random.default_rng(0)
     scale = FACE_PX / 130
-    marks = (TEMPLATES["arcface112"][1] - 56) * scale + 200
+    marks = (TEMPLATES["arcface112"].points - 56) * scale + 200
     image = np.full((400, 400, 3), 110, np.uint8)
     cv2.ellipse(image, (200, 205), (75, 100), 0, 0, 360, (190, 150, 130), -1)
     for x, y in marks[:2].astype(int):
