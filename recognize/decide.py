@@ -28,6 +28,8 @@ class Evidence:
     """Height of the largest face of the track."""
     min_height_px: float
     """Smaller faces are never named."""
+    shards_missing: int = 0
+    """Slices of the gallery that did not answer: whom they hold is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class Decision:
 
     outcome: SightingOutcome
     reason: str
-    """Why it is not a name: below_threshold, empty_gallery, ambiguous, too_small, or a quality reason; empty for a name."""
+    """Why it is not a name: below_threshold, empty_gallery, ambiguous, too_small, shards_missing, or a quality reason; empty for a name."""
     best: Candidate | None
     """The named subject, else the nearest one, else None."""
     threshold: float
@@ -51,11 +53,16 @@ def decide(evidence: Evidence) -> Decision:
 
 
 def revise(before: Decision, evidence: Evidence) -> Decision:
-    """Decide a track again, given what was said before."""
+    """Decide a track again, given what was said before.
+
+    A name whose shard is away is kept: nothing speaks against it, and the track is asked again once every shard answers.
+    """
     if before.outcome != "subject" or before.best is None:
         fresh = _decide(evidence, evidence.threshold + KEEP_MARGIN * before.changes)
         return replace(fresh, changes=before.changes)
     held = next((c for c in evidence.candidates if c.subject_id == before.best.subject_id), None)
+    if held is None and evidence.shards_missing:
+        return before
     top = evidence.candidates[0] if evidence.candidates else None
     if held is not None and held.score >= evidence.threshold - KEEP_MARGIN and (top is None or top.score < held.score + KEEP_MARGIN):
         return replace(before, best=held, threshold=evidence.threshold - KEEP_MARGIN)
@@ -72,6 +79,8 @@ def _decide(evidence: Evidence, threshold: float) -> Decision:
         if second is not None and second.score >= threshold and best.score - second.score < AMBIGUOUS_MARGIN:
             return Decision(outcome="unclear", reason="ambiguous", best=best, threshold=threshold)
         return Decision(outcome="subject", reason="", best=best, threshold=threshold)
+    if evidence.shards_missing:
+        return Decision(outcome="unclear", reason="shards_missing", best=best, threshold=threshold)
     if evidence.quality.value < MIN_QUALITY and evidence.quality.reasons:
         return Decision(outcome="unclear", reason=evidence.quality.reasons[0], best=best, threshold=threshold)
     reason = "empty_gallery" if best is None else "below_threshold"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ THUMBNAIL_PX = 256  # longest side: enough for a person to compare faces, 8 to 1
 THUMBNAIL_QUALITY = 85
 THUMBNAIL_MARGIN = 0.4  # of the face box on each side: hair and shoulders help people
 
+State = tuple[str, str | None, bool]
+"""What people are told of a track: outcome, subject id, and whether every shard was asked."""
+
 
 @dataclass(slots=True, kw_only=True)
 class TrackStory:
@@ -27,13 +31,45 @@ class TrackStory:
     best_s: float
     best_box: tuple[float, float, float, float]
     best_quality: float
-    picture: Image
-    """Crop around the best shot, at most THUMBNAIL_PX a side, RGB."""
+    picture: Image | None
+    """Crop around the best shot, at most THUMBNAIL_PX a side, RGB; None once it is kept as a JPEG."""
+    jpeg: bytes = b""
+    """The picture as it was told last."""
     revision: int = 0
     shards_missing: int = 0
-    told: tuple[str, str | None] | None = None
-    """Outcome and subject id of the last message."""
+    told: State | None = None
+    """What the last message said; None before the first."""
     told_at_s: float = field(default=float("-inf"))
+    closed: bool = False
+    """The last message said that the track has ended."""
+
+    @property
+    def state(self) -> State:
+        """What there is to tell now."""
+        best = self.decision.best if self.decision.outcome == "subject" else None
+        return self.decision.outcome, best.subject_id if best else None, self.shards_missing == 0
+
+    def thumbnail(self) -> bytes:
+        """Return the JPEG of the picture, made once."""
+        if self.picture is not None:
+            self.jpeg, self.picture = encode_jpeg(self.picture, THUMBNAIL_QUALITY), None
+        return self.jpeg
+
+
+def next_revision(before: int, *, lasted_s: float, closed: bool, complete: bool) -> int:
+    """Return the revision of a sighting's next message. Pure.
+
+    It grows with the time that the track covers, by capture times; of two messages up to the same frame the one that ends the track is
+    higher, then the one that every shard answered. So a recognizer that starts anew with the same frames, after a crash or a rebalance,
+    reaches the revisions that were published before, and is never ignored for want of them.
+
+    Args:
+        before: of the last message, 0 before the first.
+        lasted_s: from the track's first frame to its last, capture times.
+        closed: whether the message says that the track has ended.
+        complete: whether every shard of the gallery was asked.
+    """
+    return max(before + 1, 8 * int(1000 * max(0.0, lasted_s)) + 4 * closed + 3 * complete)
 
 
 def picture_of(image: Image, track: Track) -> Image:
@@ -46,8 +82,23 @@ def picture_of(image: Image, track: Track) -> Image:
     return np.asarray(cv2.resize(view, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def decided_fields(decision: Decision) -> dict[str, Any]:
+    """Return the fields of a Sighting that a decision fills."""
+    best = decision.best
+    named = best if decision.outcome == "subject" else None
+    return {
+        "outcome": decision.outcome,
+        "reason": decision.reason,
+        "subject_id": named.subject_id if named else None,
+        "subject": named.subject if named else None,
+        "reference_id": named.reference_id if named else None,
+        "score": best.score if best else None,
+        "threshold": decision.threshold,
+    }
+
+
 def sighting_of(track: Track, story: TrackStory, origin: Mapping[str, str], *, closed: bool) -> tuple[Sighting, bytes]:
-    """Return the message and the JPEG thumbnail of a track.
+    """Return the next message of a track and its JPEG thumbnail; its story remembers that it was told.
 
     Args:
         track: its place and shots.
@@ -55,25 +106,20 @@ def sighting_of(track: Track, story: TrackStory, origin: Mapping[str, str], *, c
         origin: camera, region, collection and model.
         closed: whether the track has ended.
     """
-    best = story.decision.best
-    named = story.decision.outcome == "subject" and best is not None
+    complete = story.shards_missing == 0
+    story.revision = next_revision(story.revision, lasted_s=track.last_s - track.first_s, closed=closed, complete=complete)
+    story.told, story.told_at_s, story.closed = story.state, track.last_s, closed
     fused = track.fused()
     message = Sighting(
         sighting_id=sighting_id_of(track.track_id),
         track_id=track.track_id,
         camera=origin["camera"],
         region=origin["region"],
+        collection=origin["collection"],
+        model=origin["model"],
         revision=story.revision,
         closed=closed,
-        outcome=story.decision.outcome,
-        reason=story.decision.reason,
-        collection=origin["collection"],
-        subject_id=best.subject_id if named and best else None,
-        subject=best.subject if named and best else None,
-        reference_id=best.reference_id if named and best else None,
-        score=best.score if best else None,
-        threshold=story.decision.threshold,
-        model=origin["model"],
+        **decided_fields(story.decision),
         quality=story.best_quality,
         faces=track.hits,
         first_s=track.first_s,
@@ -85,4 +131,4 @@ def sighting_of(track: Track, story: TrackStory, origin: Mapping[str, str], *, c
         embedding=None if fused is None else Array.pack(fused.vector),
         shards_missing=story.shards_missing,
     )
-    return message, encode_jpeg(story.picture, THUMBNAIL_QUALITY)
+    return message, story.thumbnail()

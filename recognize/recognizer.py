@@ -1,52 +1,35 @@
 """Frames in, sightings out: detect, track, embed the best shots, ask the gallery, decide. Batched across cameras."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
 from core.live import LiveTracks
 from core.metrics import Metrics
-from core.ports import MatchAnswer, Matcher
-from core.schema import Sighting, StageTimes
-from core.types import Frame
-from detect.cuts import CutDetector
-from detect.tracker import Look, Tracker, TrackerSettings, Update
-from detect.tracks import Track
-from recognize.decide import Decision, Evidence, decide, revise
-from recognize.outcome import TrackStory, picture_of, sighting_of
+from core.ports import Matcher, Partition
+from core.types import Embeddings
+from detect.tracker import Look, TrackerSettings
+from recognize.asker import Asker
+from recognize.attempt import Broken, embed_at, look_at
+from recognize.lines import Camera, Line
+from recognize.shown import Passing, Shown
+from recognize.teller import Teller, Told
 from recognize.threshold import ThresholdPolicy
 from recognize.vision import Vision
 
-CANDIDATES = 5  # enough to see whether the second is as close as the first
-CONFIRM_SCORE = 0.75  # a face seen once counts when the detector is this sure; otherwise it must be seen twice
-TELL_EVERY_S = 2.0  # a live sighting's last_s is refreshed this often
+__all__ = ["Recognizer", "Shown", "Told"]
 
-Told = tuple[Sighting, bytes]
-"""A sighting and its JPEG thumbnail."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A frame with what its header said."""
-
-    frame: Frame
-    region: str
-    published_s: float
-    scene_cut: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class _Camera:
-    region: str
-    tracker: Tracker
-    cuts: CutDetector = field(default_factory=CutDetector)
-    stories: dict[str, TrackStory] = field(default_factory=dict)
+SILENCE_S = 3.0  # without a frame for so long, a camera's tracks are told as ended
+FORGET_S = 60.0  # and after this they are forgotten: what comes later begins anew
+STALL_S = 1.0  # ``expire`` is called every half second; a longer pause is the worker's, not the cameras'
 
 
 class Recognizer:
-    """The state of all cameras of one worker. Thread rule: one task; the models run in Vision's thread."""
+    """The state of all cameras of one worker. Thread rule: one event loop; the models run in Vision's thread.
+
+    ``process``, ``expire``, ``release`` and ``finish`` are called in turn by one task; ``complete`` may run beside them.
+    """
 
     def __init__(
         self,
@@ -59,190 +42,180 @@ class Recognizer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._vision = vision
-        self._matcher = matcher
-        self._policy = policy
-        self._live = live or LiveTracks()
         self._metrics = metrics or Metrics()
         self._clock = clock
-        self._cameras: dict[str, _Camera] = {}
-        calibration = policy.calibration
+        self._cameras: dict[str, Camera] = {}
+        self._looked_s: float | None = None
+        self._unsaid: list[Told] = []  # what a call of process that was cancelled had found
+        calibration, settings, model = policy.calibration, policy.settings, vision.embedder.model
         self._tracking = TrackerSettings(
             different_below=calibration.score_at(0.1, kind="single"),
             same_above=calibration.score_at(0.01, kind="single"),
-            reembed_s=policy.settings.reembed_s,
+            reembed_s=settings.reembed_s,
+        )
+        self._asker = Asker(matcher=matcher, model=model, policy=policy, metrics=self._metrics, clock=clock)
+        self._teller = Teller(
+            collection=settings.collection,
+            model=model,
+            live=live or LiveTracks(),
+            hold_s=self._tracking.max_gap_s,
+            incomplete=self._asker.incomplete,
+            metrics=self._metrics,
         )
 
-    async def process(self, batch: Sequence[Shown]) -> list[Told]:
-        """Look at frames, in capture order per camera, and return the sightings that are new, better known or closed.
+    @property
+    def incomplete(self) -> int:
+        """How many sightings wait for a shard of the gallery."""
+        return len(self._asker.incomplete)
+
+    async def process(self, batch: Sequence[Shown], *, broken: dict[str, str] | None = None) -> list[Told]:
+        """Look at frames and return the sightings that are new, better known or closed.
+
+        Frames of a camera come in capture order, or are tracked on a line of their own (see recognize.lines); a frame that comes again
+        is not looked at again. While no shard of the gallery answers, this waits.
+
+        Args:
+            batch: of any cameras.
+            broken: takes the ids of frames that the models can't take, with the reason; without it such a frame raises.
 
         Raises:
-            UnavailableError: when the matcher does not answer; the frames are then not finished.
+            Exception: the models fail on any frame.
         """
-        looks = await self._vision.call(self._vision.look, [shown.frame.image for shown in batch])
+        fresh = [shown for shown in batch if not self._repeats(shown)]
+        if not fresh:
+            return []
+        began_s = self._clock()
+        looks = await look_at(self._vision, [shown.frame.image for shown in fresh])
         detected_s = self._clock()
-        told: list[Told] = []
-        for wave in _waves(batch, looks):
-            told += await self._wave(wave, detected_s)
-        for shown, look in zip(batch, looks, strict=True):
+        told = self._unsaid
+        good: list[tuple[Shown, Look]] = []
+        for shown, look in zip(fresh, looks, strict=True):
+            if isinstance(look, Broken):
+                _put_aside(shown, look, broken)
+                continue
+            good.append((shown, look))
+            self._metrics.stage_seconds.labels("detect").observe(max(0.0, detected_s - began_s))
             self._metrics.faces_detected.labels(shown.frame.camera, shown.region).inc(len(look.faces))
+        for wave in _waves(good):
+            await self._wave(wave, detected_s, broken)
+        self._unsaid = []
         return told
 
     def expire(self, now_s: float) -> list[Told]:
-        """Close the tracks that no frame has continued for too long; for cameras that fell silent."""
+        """Tell that tracks have ended of which no frame came for SILENCE_S; call it every half second.
+
+        What is told may be taken back: if frames come after all, late from a spool or a log that was away, and go on where the last one
+        ended, so does the track. Time in which nobody called this is no silence of the cameras.
+
+        Args:
+            now_s: the worker's clock, Unix seconds.
+        """
+        stalled_s = 0.0 if self._looked_s is None else max(0.0, now_s - self._looked_s - STALL_S)
+        self._looked_s = now_s
         told: list[Told] = []
-        for name, camera in self._cameras.items():
-            told += self._close(name, camera, camera.tracker.expire(now_s))
+        for camera in list(self._cameras.values()):
+            for line in list(camera.lines):
+                line.touched_s += stalled_s
+                silent_s = now_s - line.touched_s
+                if silent_s > SILENCE_S:
+                    told += self._teller.ended(camera, line, line.tracker.tracks)
+                if silent_s > FORGET_S:
+                    self._teller.close_line(camera, line)
+                    camera.lines.remove(line)
+            if not camera.lines:
+                del self._cameras[camera.name]
         return told
 
     def finish(self) -> list[Told]:
-        """Close every track: the video has ended or the worker drains."""
-        told: list[Told] = []
-        for name, camera in self._cameras.items():
-            told += self._close(name, camera, camera.tracker.expire(0.0, everything=True))
-        return told
+        """Close every track and forget every camera: the video has ended or the worker drains."""
+        cameras, self._cameras = self._cameras, {}
+        unsaid, self._unsaid = self._unsaid, []
+        return unsaid + [one for camera in cameras.values() for line in camera.lines for one in self._teller.close_line(camera, line)]
 
-    async def _wave(self, wave: Sequence[tuple[Shown, Look]], detected_s: float) -> list[Told]:
+    def release(self, partitions: Collection[Partition]) -> list[Told]:
+        """Close the tracks of cameras whose frames go to another worker from now on, and forget these cameras."""
+        gone = [camera for camera in self._cameras.values() if camera.partition in partitions]
+        for camera in gone:
+            del self._cameras[camera.name]
+        return [one for camera in gone for line in camera.lines for one in self._teller.close_line(camera, line)]
+
+    async def complete(self) -> list[Told]:
+        """Ask again about sightings that were decided while shards were missing, until one is still missing.
+
+        Returns:
+            Their further revisions, also of tracks that have ended: what every shard has answered by now, or who was found meanwhile.
+
+        Raises:
+            UnavailableError: no shard answers.
+        """
+        return await self._asker.complete()
+
+    def _repeats(self, shown: Shown) -> bool:
+        camera = self._camera(shown)
+        camera.partition = shown.partition
+        repeats = camera.repeats(shown.frame.frame_id)
+        if repeats:
+            self._metrics.frames_repeated.labels(camera.name, camera.region).inc()
+        return repeats
+
+    async def _wave(self, wave: Sequence[tuple[Shown, Look]], detected_s: float, broken: dict[str, str] | None) -> None:
         """Process frames of which no two are of one camera."""
-        told: list[Told] = []
-        wanted: list[tuple[int, ...]] = []
-        for shown, look in wave:
-            camera = self._camera(shown)
-            cut = camera.cuts.update(shown.frame.image) or shown.scene_cut
-            plan = camera.tracker.plan(shown.frame.captured_s, look, cut=cut)
-            told += self._close(shown.frame.camera, camera, plan.ended)
-            wanted.append(plan.wanted)
-        faces = [look.faces.take(np.array(w, int)) for (_, look), w in zip(wave, wanted, strict=True)]
-        embeddings = await self._vision.call(self._vision.embed_shots, [shown.frame.image for shown, _ in wave], faces)
+        passing = [Passing(shown=shown, look=look, camera=self._camera(shown), line=self._line(shown)) for shown, look in wave]
+        for seen in passing:
+            cut = seen.line.cuts.update(seen.shown.frame.image) or seen.shown.scene_cut
+            plan = seen.line.tracker.plan(seen.now_s, seen.look, cut=cut)
+            self._unsaid += self._teller.close(seen.camera, seen.line, plan.ended)
+            seen.wanted = plan.wanted
+        began_s = self._clock()
+        faces = [seen.look.faces.take(np.array(seen.wanted, int)) for seen in passing]
+        found = await embed_at(self._vision, [seen.shown.frame.image for seen in passing], faces)
         embedded_s = self._clock()
-        updates: list[Update] = []
-        for (shown, look), indices, found in zip(wave, wanted, embeddings, strict=True):
-            vectors = dict(zip(indices, found.vectors, strict=True))
-            tracker = self._camera(shown).tracker
-            updates.append(tracker.update(shown.frame.captured_s, look, vectors, frame_id=shown.frame.frame_id))
-            self._metrics.faces_embedded.labels(shown.frame.camera, shown.region).inc(len(indices))
-        times = (detected_s, embedded_s)
-        await self._ask([(shown, track) for (shown, _), u in zip(wave, updates, strict=True) for track in u.refreshed], times)
-        for (shown, _), update in zip(wave, updates, strict=True):
-            told += self._tell(shown, update.tracks)
-        return told
+        for seen, embeddings in zip(passing, found, strict=True):
+            if isinstance(embeddings, Broken):
+                _put_aside(seen.shown, embeddings, broken)
+            else:
+                self._update(seen, embeddings)
+                self._metrics.stage_seconds.labels("embed").observe(max(0.0, embedded_s - began_s))
+        refreshed = [(seen, track) for seen in passing if seen.update for track in seen.update.refreshed]
+        await self._asker.ask(refreshed, detected_s=detected_s, embedded_s=embedded_s)
+        for seen in passing:
+            self._unsaid += self._teller.tell(seen)
 
-    async def _ask(self, asked: Sequence[tuple[Shown, Track]], times: tuple[float, float]) -> None:
-        """Look up tracks in the gallery and decide them."""
-        fused = [(shown, track, found) for shown, track in asked if (found := track.fused()) is not None]
-        if not fused:
-            return
-        probes = np.stack([found.vector for _, _, found in fused])
-        collection = self._policy.settings.collection
-        answer = await self._matcher.search(probes, model=self._vision.embedder.model, collection=collection, k=CANDIDATES)
-        matched_s = self._clock()
-        for row, (shown, track, found) in enumerate(fused):
-            threshold = self._policy.track(answer.references, found.agreement)
-            decision = self._decide(shown, track, answer, row, threshold)
-            stage = StageTimes(
-                captured_s=shown.frame.captured_s,
-                published_s=shown.published_s,
-                detected_s=times[0],
-                embedded_s=times[1],
-                matched_s=matched_s,
-                decided_s=self._clock(),
-            )
-            self._remember(shown, track, decision, TrackFacts(stage, answer.shards_missing))
+    def _line(self, shown: Shown) -> Line:
+        """Return the line that a frame goes on; what it displaces is closed."""
+        camera = self._camera(shown)
+        line, fresh = camera.line_for(shown.frame.captured_s, self._tracking, self._clock())
+        if fresh and len(camera.lines) > 1:
+            self._metrics.time_lines.labels(camera.name, camera.region).inc()
+        for surplus in camera.surplus(line):
+            self._unsaid += self._teller.close_line(camera, surplus)
+        return line
 
-    def _decide(self, shown: Shown, track: Track, answer: MatchAnswer, row: int, threshold: float) -> Decision:
-        quality = track.best_quality
-        assert quality is not None  # a refreshed track has a shot
-        evidence = Evidence(
-            candidates=answer.candidates[row],
-            threshold=threshold,
-            quality=quality,
-            height_px=track.max_height_px,
-            min_height_px=self._policy.settings.min_face_px,
-        )
-        story = self._camera(shown).stories.get(track.track_id)
-        return decide(evidence) if story is None else revise(story.decision, evidence)
+    def _update(self, seen: Passing, found: Embeddings) -> None:
+        """Continue the line's tracks with a frame."""
+        vectors = {index: vector for index, vector in zip(seen.wanted, found.vectors, strict=True) if np.isfinite(vector).all()}
+        seen.update = seen.line.tracker.update(seen.now_s, seen.look, vectors, frame_id=seen.shown.frame.frame_id)
+        self._metrics.faces_embedded.labels(seen.camera.name, seen.camera.region).inc(len(seen.wanted))
 
-    def _remember(self, shown: Shown, track: Track, decision: Decision, facts: "TrackFacts") -> None:
-        stories = self._camera(shown).stories
-        story = stories.get(track.track_id)
-        shot_s, newest = shown.frame.captured_s, track.shots[0]
-        if story is None or (newest.t_s == shot_s and newest.quality.value > story.best_quality):
-            x1, y1, x2, y2 = (float(v) for v in track.box)
-            old = story
-            story = TrackStory(
-                decision=decision,
-                times=facts.times,
-                best_s=shot_s,
-                best_box=(x1, y1, x2, y2),
-                best_quality=newest.quality.value,
-                picture=picture_of(shown.frame.image, track),
-            )
-            if old is not None:
-                story.revision, story.told, story.told_at_s = old.revision, old.told, old.told_at_s
-            stories[track.track_id] = story
-        story.decision, story.times, story.shards_missing = decision, facts.times, facts.shards_missing
-
-    def _tell(self, shown: Shown, tracks: Sequence[Track]) -> list[Told]:
-        """Return the sightings of a frame's tracks that have something to say; keep the camera's gate open."""
-        camera, name = self._camera(shown), shown.frame.camera
-        told: list[Told] = []
-        for track in tracks:
-            story = camera.stories.get(track.track_id)
-            if story is None or not _confirmed(track, story):
-                continue
-            best = story.decision.best if story.decision.outcome == "subject" else None
-            state = (story.decision.outcome, best.subject_id if best else None)
-            if state != story.told or track.last_s - story.told_at_s >= TELL_EVERY_S:
-                if story.told is None:
-                    self._metrics.sighting_seconds.labels(shown.region).observe(max(0.0, story.times.decided_s - story.times.captured_s))
-                told.append(self._message(name, camera, track, closed=False))
-                story.told, story.told_at_s = state, track.last_s
-        if tracks:
-            self._live.hold(name, max(track.last_s for track in tracks) + self._tracking.max_gap_s)
-        return told
-
-    def _close(self, name: str, camera: _Camera, tracks: Sequence[Track]) -> list[Told]:
-        stories = [(track, camera.stories[track.track_id]) for track in tracks if track.track_id in camera.stories]
-        told = [self._message(name, camera, track, closed=True) for track, story in stories if _confirmed(track, story)]
-        for track in tracks:
-            camera.stories.pop(track.track_id, None)
-        return told
-
-    def _message(self, name: str, camera: _Camera, track: Track, *, closed: bool) -> Told:
-        story = camera.stories[track.track_id]
-        story.revision += 1
-        origin = {
-            "camera": name,
-            "region": camera.region,
-            "collection": self._policy.settings.collection,
-            "model": self._vision.embedder.model,
-        }
-        return sighting_of(track, story, origin, closed=closed)
-
-    def _camera(self, shown: Shown) -> _Camera:
+    def _camera(self, shown: Shown) -> Camera:
         camera = self._cameras.get(shown.frame.camera)
         if camera is None:
-            camera = self._cameras[shown.frame.camera] = _Camera(region=shown.region, tracker=Tracker(self._tracking))
+            camera = self._cameras[shown.frame.camera] = Camera(name=shown.frame.camera, region=shown.region)
         return camera
 
 
-@dataclass(frozen=True, slots=True)
-class TrackFacts:
-    """What one look-up adds to a track's story."""
-
-    times: StageTimes
-    shards_missing: int
-
-
-def _confirmed(track: Track, story: TrackStory) -> bool:
-    """Return whether a track is worth telling: seen twice, surely a face, or known."""
-    return track.hits >= 2 or track.best_detector_score >= CONFIRM_SCORE or story.decision.outcome == "subject"
+def _put_aside(shown: Shown, found: Broken, broken: dict[str, str] | None) -> None:
+    """Note that a frame broke the models."""
+    if broken is None:
+        raise found.error
+    broken[shown.frame.frame_id] = found.reason
 
 
-def _waves(batch: Sequence[Shown], looks: Sequence[Look]) -> list[list[tuple[Shown, Look]]]:
+def _waves(batch: Sequence[tuple[Shown, Look]]) -> list[list[tuple[Shown, Look]]]:
     """Split a batch so that no wave holds two frames of one camera; order within a camera is kept."""
     waves: list[list[tuple[Shown, Look]]] = []
     turn: dict[str, int] = {}
-    for shown, look in zip(batch, looks, strict=True):
+    for shown, look in batch:
         number = turn.get(shown.frame.camera, 0)
         turn[shown.frame.camera] = number + 1
         if number == len(waves):

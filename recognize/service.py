@@ -1,37 +1,52 @@
 """The recognizer as a service: frames from the log, sightings to the log, offsets only when those are acknowledged."""
 
 import asyncio
+import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
-from core.errors import MessageError, UnreadableMediaError
-from core.jpeg import decode_jpeg
+from core.errors import UnavailableError
 from core.metrics import Metrics
-from core.ports import Consumer, Log, Record
-from core.schema import FrameHeader, decode, encode
-from core.types import Frame
+from core.ports import Consumer, Log, Partition, Record
+from core.schema import encode
+from core.topology import RECOGNIZE_GROUP, SIGHTINGS_TOPIC, frames_topic, region_of
+from recognize.frames import read_frames
+from recognize.patience import Patience
 from recognize.recognizer import Recognizer, Shown, Told
 
-GROUP = "recognize"
-SIGHTINGS_TOPIC = "sightings"
+__all__ = ["SIGHTINGS_TOPIC", "RecognizeService"]
+
 POLL_S = 0.5  # an idle worker looks up this often to close tracks of silent cameras
-SILENCE_S = 3.0  # frames may be this late (capture to here) before a silent camera's tracks are closed
+ASK_AGAIN_S = 1.0  # how soon a sighting that a shard did not answer is asked again
+ASK_AGAIN_MOST_S = 2.0
+REJOIN_S = 1.0
+LEAVE_S = 4.0  # for the last words of a worker that stops: less than core.runner.DRAIN_S
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """Decoded frames with the records they came in; records that could not be read are already put aside."""
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    """Frames on their way, with the records they came in and what was made of them."""
 
-    shown: list[Shown]
-    records: list[Record]
+    records: list[Record] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    """Of each record's partition, when it came."""
+    poison: list[tuple[Record, str]] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    decided_s: float = 0.0
 
 
 class RecognizeService:
-    """One worker. Decoding of the next batch overlaps with recognition of this one. Thread rule: one event loop."""
+    """One worker. Decoding, recognition and acknowledgement of three batches overlap. Thread rule: one event loop.
+
+    While Kafka or every matcher is away, frames wait, and so does the log (it is bounded, or pauses); nothing is dropped here.
+    """
 
     def __init__(
         self,
@@ -59,65 +74,182 @@ class RecognizeService:
         self._log = log
         self._metrics = metrics
         self._batch_frames = batch_frames
-        self._topics = [f"frames.{region}" for region in regions]
+        self._topics = [frames_topic(region) for region in regions]
         self._clock = clock
         self._on_finished = on_finished
         self._logger = structlog.get_logger("recognize")
+        self._patience = Patience("the log")
+        self._epochs: Counter[Partition] = Counter()
+        self._lost: set[Partition] = set()
+        self._outgoing: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=2)
+        self._leaving: _Batch | None = None
+        self._unsaid: list[Told] = []
+        self._expire_at_s = 0.0
+        self.joined = False
+        """Whether the worker reads the log."""
 
     async def run(self) -> None:
-        """Work until cancelled; then every open track is closed and its sighting published."""
-        ready: asyncio.Queue[_Ready] = asyncio.Queue(maxsize=1)
-        try:
-            async with self._log.consumer(self._topics, GROUP) as consumer, asyncio.TaskGroup() as group:
-                group.create_task(self._read(consumer, ready), name="recognize.read")
-                group.create_task(self._recognize(consumer, ready), name="recognize.recognize")
-        finally:
-            await self._publish(self._recognizer.finish())
+        """Work until cancelled; then every open track is closed and its sighting published.
 
-    async def _read(self, consumer: Consumer, ready: asyncio.Queue[_Ready]) -> None:
+        A log that can't be joined, or is lost, is joined again.
+        """
+        try:
+            while True:
+                try:
+                    await self._work()
+                except* UnavailableError as err:
+                    self._logger.warning("the log is lost, joining again", reason=str(err.exceptions[0]), retry_s=REJOIN_S)
+                self.joined = False
+                await self._last_words()  # what was not finished comes again, to whomever: nothing here goes on
+                await asyncio.sleep(REJOIN_S)
+        finally:
+            self.joined = False
+            with contextlib.suppress(TimeoutError, UnavailableError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._last_words()
+                    await self._publish(await self._recognizer.complete())
+
+    async def _work(self) -> None:
+        ready: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=1)
+        joined = self._log.consumer(self._topics, RECOGNIZE_GROUP, on_revoked=self._revoked)
+        async with joined as consumer, asyncio.TaskGroup() as group:
+            group.create_task(self._read(consumer, ready), name="recognize.read")
+            group.create_task(self._recognize(ready), name="recognize.recognize")
+            group.create_task(self._acknowledge(consumer), name="recognize.acknowledge")
+            group.create_task(self._complete(), name="recognize.complete")
+
+    async def _revoked(self, partitions: Sequence[Partition]) -> None:
+        """Take note that frames go to another worker from now on; the tracks are closed between two batches."""
+        self._epochs.update(partitions)
+        self._lost.update(partitions)
+
+    async def _read(self, consumer: Consumer, ready: asyncio.Queue[_Batch]) -> None:
+        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="jpeg") as pool:
             while True:
                 records = await consumer.poll(self._batch_frames, POLL_S)
-                batch = _Ready([], [])
-                for record in records:
-                    try:
-                        batch.shown.append(await self._decode(record, pool))
-                        batch.records.append(record)
-                    except (MessageError, UnreadableMediaError) as err:
-                        self._logger.warning("frame put aside", camera=record.key, topic=record.topic, reason=str(err))
-                        self._metrics.frames_dead.labels(record.key, _region(record)).inc()
-                        await consumer.dead_letter(record, str(err))
-                await ready.put(batch)
+                self.joined = True
+                received_s = self._clock()
+                epochs = [self._epochs[record.topic, record.partition] for record in records]
+                frames: list[Shown | str] = []
+                if records:
+                    frames = await loop.run_in_executor(pool, partial(read_frames, records, received_s=received_s, clock=self._clock))
+                await ready.put(_sort(records, frames, epochs))
 
-    async def _decode(self, record: Record, pool: ThreadPoolExecutor) -> Shown:
-        """Decode a record in the JPEG thread."""
-        header, payload = decode(FrameHeader, record.value)
-        image = await asyncio.get_running_loop().run_in_executor(pool, decode_jpeg, payload)
-        if image.shape[:2] != (header.height_px, header.width_px):
-            raise MessageError(f"frame of {header.width_px}x{header.height_px} px holds a picture of {image.shape[1]}x{image.shape[0]} px")
-        frame = Frame(frame_id=header.frame_id, camera=header.camera, captured_s=header.captured_s, image=image)
-        return Shown(frame=frame, region=header.region, published_s=header.published_s, scene_cut=header.scene_cut)
-
-    async def _recognize(self, consumer: Consumer, ready: asyncio.Queue[_Ready]) -> None:
+    async def _recognize(self, ready: asyncio.Queue[_Batch]) -> None:
         while True:
             batch = await ready.get()
-            if not batch.shown:
-                await self._publish(self._recognizer.expire(self._clock() - SILENCE_S))
+            await self._release_lost()
+            self._keep_ours(batch)
+            began_s = self._clock()
+            broken: dict[str, str] = {}
+            batch.told += await self._recognizer.process(batch.shown, broken=broken)
+            self._take_out(batch, broken)
+            batch.decided_s = self._clock()
+            if batch.decided_s >= self._expire_at_s:
+                self._expire_at_s = batch.decided_s + POLL_S
+                batch.told += self._recognizer.expire(batch.decided_s)
+            self._observe(batch, began_s)
+            if batch.records or batch.told or batch.poison:
+                await self._outgoing.put(batch)
+
+    async def _release_lost(self) -> None:
+        if self._lost:
+            told = self._recognizer.release(self._lost)
+            self._lost.clear()
+            await self._outgoing.put(_Batch(told=told, decided_s=self._clock()))
+
+    def _keep_ours(self, batch: _Batch) -> None:
+        """Drop the frames whose partition went away since they came: another worker has them now."""
+        ours = [self._epochs[record.topic, record.partition] == epoch for record, epoch in zip(batch.records, batch.epochs, strict=True)]
+        if not all(ours):
+            batch.records = [record for record, keep in zip(batch.records, ours, strict=True) if keep]
+            batch.shown = [shown for shown, keep in zip(batch.shown, ours, strict=True) if keep]
+
+    def _take_out(self, batch: _Batch, broken: dict[str, str]) -> None:
+        """Move the frames that the models could not take to the poison."""
+        if broken:
+            bad = [shown.frame.frame_id in broken for shown in batch.shown]
+            batch.poison += [
+                (record, broken[shown.frame.frame_id])
+                for record, shown, is_bad in zip(batch.records, batch.shown, bad, strict=True)
+                if is_bad
+            ]
+            batch.records = [record for record, is_bad in zip(batch.records, bad, strict=True) if not is_bad]
+            batch.shown = [shown for shown, is_bad in zip(batch.shown, bad, strict=True) if not is_bad]
+
+    async def _acknowledge(self, consumer: Consumer) -> None:
+        """Publish what was told, then finish the records: the one place where frames are accounted for."""
+        while True:
+            batch = self._leaving = await self._outgoing.get()
+            for record, reason in batch.poison:
+                self._logger.warning("frame put aside", camera=record.key, topic=record.topic, reason=reason)
+                await self._patience.until_done(partial(consumer.dead_letter, record, reason))
+                self._metrics.frames_dead.labels(record.key, region_of(record.topic)).inc()
+            await self._publish(batch.told)
+            if batch.records:
+                await self._patience.until_done(partial(consumer.commit, batch.records))
+            self._leaving = None
+            self._finished(batch)
+
+    def _finished(self, batch: _Batch) -> None:
+        now_s = self._clock()
+        for shown in batch.shown:
+            if self._on_finished is not None:
+                self._on_finished(shown, now_s)
+            self._metrics.frames_finished.labels(shown.frame.camera, shown.region).inc()
+            self._metrics.stage_seconds.labels("ack").observe(max(0.0, now_s - batch.decided_s))
+            self._metrics.stage_seconds.labels("recognize").observe(max(0.0, now_s - shown.published_s))
+
+    def _observe(self, batch: _Batch, began_s: float) -> None:
+        stage = self._metrics.stage_seconds.labels
+        for shown in batch.shown:
+            stage("publish").observe(max(0.0, shown.published_s - shown.frame.captured_s))
+            stage("queue").observe(max(0.0, shown.received_s - shown.published_s))
+            stage("decode").observe(max(0.0, shown.decoded_s - shown.received_s))
+            stage("wait").observe(max(0.0, began_s - shown.decoded_s))
+
+    async def _complete(self) -> None:
+        """Ask again about sightings that a shard did not answer, as long as there are any; never often."""
+        pause_s = ASK_AGAIN_S
+        while True:
+            await asyncio.sleep(pause_s)
+            if not self._recognizer.incomplete:
+                pause_s = ASK_AGAIN_S
                 continue
-            await self._publish(await self._recognizer.process(batch.shown))
-            await consumer.commit(batch.records)
-            now_s = self._clock()
-            for shown in batch.shown:
-                if self._on_finished is not None:
-                    self._on_finished(shown, now_s)
-                self._metrics.frames_finished.labels(shown.frame.camera, shown.region).inc()
-                self._metrics.stage_seconds.labels("publish").observe(max(0.0, shown.published_s - shown.frame.captured_s))
-                self._metrics.stage_seconds.labels("recognize").observe(max(0.0, now_s - shown.published_s))
+            with contextlib.suppress(UnavailableError):  # the next try comes soon
+                if told := await self._recognizer.complete():
+                    await self._outgoing.put(_Batch(told=told))
+            pause_s = ASK_AGAIN_MOST_S if self._recognizer.incomplete else ASK_AGAIN_S
+
+    async def _last_words(self) -> None:
+        """Publish what is still to be told, and the end of every track."""
+        waiting = [] if self._leaving is None else [self._leaving]
+        self._leaving = None
+        while not self._outgoing.empty():
+            waiting.append(self._outgoing.get_nowait())
+        self._unsaid += [one for batch in waiting for one in batch.told]
+        self._unsaid += self._recognizer.finish()
+        await self._publish(self._unsaid)
+        self._unsaid = []
 
     async def _publish(self, told: Sequence[Told]) -> None:
-        for sighting, thumbnail in told:
-            await self._log.publish(SIGHTINGS_TOPIC, sighting.camera, encode(sighting, thumbnail))
+        """Publish side by side and return once all are acknowledged, whenever that is."""
+        await asyncio.gather(*(self._patience.until_done(partial(self._publish_one, one)) for one in told))
+
+    async def _publish_one(self, told: Told) -> None:
+        sighting, thumbnail = told
+        await self._log.publish(SIGHTINGS_TOPIC, sighting.camera, encode(sighting, thumbnail))
 
 
-def _region(record: Record) -> str:
-    return record.topic.removeprefix("frames.")
+def _sort(records: Sequence[Record], frames: Sequence[Shown | str], epochs: Sequence[int]) -> _Batch:
+    """Part what could be read from what could not."""
+    batch = _Batch()
+    for record, frame, epoch in zip(records, frames, epochs, strict=True):
+        if isinstance(frame, str):
+            batch.poison.append((record, frame))
+        else:
+            batch.records.append(record)
+            batch.shown.append(frame)
+            batch.epochs.append(epoch)
+    return batch

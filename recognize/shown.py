@@ -1,0 +1,41 @@
+"""A frame on its way through the recognizer."""
+
+from dataclasses import dataclass
+
+from core.ports import Partition
+from core.types import Frame
+from detect.tracker import Look, Update
+from recognize.lines import Camera, Line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A frame with what its header said and how it came."""
+
+    frame: Frame
+    region: str
+    published_s: float
+    scene_cut: bool = False
+    received_s: float = 0.0
+    """Unix seconds; 0 = not from a log."""
+    decoded_s: float = 0.0
+    partition: Partition | None = None
+    """Where it came from: its camera stays with this worker as long as the partition does."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Passing:
+    """A frame with its faces, its camera and, later, its tracks."""
+
+    shown: Shown
+    look: Look
+    camera: Camera
+    line: Line
+    wanted: tuple[int, ...] = ()
+    """Indices of the faces to embed."""
+    update: Update | None = None
+
+    @property
+    def now_s(self) -> float:
+        """Its time for the tracker, which never goes back on a line."""
+        return self.line.newest_s
