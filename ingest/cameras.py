@@ -1,11 +1,13 @@
 """Which cameras there are: the table ``camera``, its URLs encrypted at rest. The only SQL of this room."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from core.errors import ConflictError, NotFoundError, UsageError
+import structlog
+
+from core.errors import ConflictError, NotFoundError, SightlineError, UsageError
 from core.ports import Database
 from core.secrets import SecretBox
 from core.settings import IngestSettings
@@ -14,8 +16,13 @@ from ingest.gate import GateSettings
 from ingest.urls import kind_of, redact
 from ingest.zones import Polygon, check_polygon
 
+if TYPE_CHECKING:
+    from ingest.camera import CameraStatus
+
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_URL_CHARS = 2000
+
+log = structlog.get_logger("ingest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +78,10 @@ class Cameras(Protocol):
         """Return the cameras that are to run. Raises UnavailableError, SettingsError."""
         ...
 
+    async def settled(self, running: "Sequence[CameraStatus]") -> None:
+        """Hear what runs now: called after each ``enabled``, when all others have stopped. Raises UnavailableError."""
+        ...
+
 
 class FixedCameras:
     """Cameras that are not stored: the demo's and the benchmarks'. Thread rule: one event loop."""
@@ -82,12 +93,16 @@ class FixedCameras:
         """Return them all."""
         return self.specs
 
+    async def settled(self, running: "Sequence[CameraStatus]") -> None:
+        """Nobody else waits for what was stopped."""
+
 
 class CameraStore:
     """The table ``camera``. Thread rule: event loop."""
 
     def __init__(self, db: Database, box: SecretBox) -> None:
         self._db, self._box = db, box
+        self._unreadable: dict[str, str] = {}
 
     async def add(self, spec: CameraSpec) -> None:
         """Store a camera, enabled.
@@ -124,6 +139,34 @@ class CameraStore:
     async def enabled(self) -> Sequence[CameraSpec]:
         """Return the cameras that are to run."""
         return [record.spec for record in await self.list() if record.enabled]
+
+    async def settled(self, running: "Sequence[CameraStatus]") -> None:
+        """Nobody else waits for what was stopped."""
+
+    async def specs(self, names: Iterable[str]) -> Sequence[CameraSpec]:
+        """Return the cameras of these names, enabled or not; one that can't be read (another key) is left out and logged."""
+        specs = []
+        for row in await self._db.fetch("select * from camera where name = any($1) order by name", list(names)):
+            try:
+                specs.append(self._record(row).spec)
+            except SightlineError as err:
+                if self._unreadable.get(row["name"]) != str(err):
+                    log.warning("a camera can't be run", camera=row["name"], error=str(err))
+                self._unreadable[row["name"]] = str(err)
+        return specs
+
+    async def replace(self, spec: CameraSpec) -> None:
+        """Change a camera; running services follow within seconds, with a new session. Raises NotFoundError."""
+        rows = await self._db.execute(
+            "update camera set url_encrypted = $2, url_redacted = $3, region = $4, gate = $5, updated_at = now() where name = $1",
+            spec.name,
+            self._box.seal(spec.url, label=_label(spec.name)),
+            redact(spec.url),
+            spec.region,
+            _overrides(spec),
+        )
+        if not rows:
+            raise _absent(spec.name)
 
     async def set_enabled(self, name: str, enabled: bool) -> None:
         """Start or stop a camera; running services follow within seconds. Raises NotFoundError."""

@@ -51,9 +51,9 @@ class IngestService:
         """
         async with asyncio.TaskGroup() as group:
             while True:
+                self._refresh.clear()
                 await self._follow(group)
                 self._note_idle()
-                self._refresh.clear()
                 try:
                     async with asyncio.timeout(FOLLOW_S):
                         await self._refresh.wait()
@@ -64,16 +64,17 @@ class IngestService:
         """Bring the running cameras in line with the list; with no list to be had, they go on as they are."""
         try:
             wanted = {spec.name: spec.config(self._settings) for spec in await self._cameras.enabled()}
+            await self._stop([name for name, worker in self._workers.items() if wanted.get(name) != worker.config])
+            for config in wanted.values():
+                if config.name not in self._workers:
+                    self._start(group, config)
+            await self._cameras.settled(self.status())
         except (UnavailableError, SettingsError) as err:
             if str(err) != self._problem:
                 log.warning("the list of cameras can't be read; those that run go on", error=str(err))
             self._problem = str(err)
-            return
-        self._problem = ""
-        await self._stop([name for name, worker in self._workers.items() if wanted.get(name) != worker.config])
-        for config in wanted.values():
-            if config.name not in self._workers:
-                self._start(group, config)
+        else:
+            self._problem = ""
 
     async def _stop(self, names: Sequence[str]) -> None:
         tasks = [self._tasks[name] for name in names]
