@@ -1,20 +1,20 @@
 """Composition: the one place that chooses adapters and puts the rooms together, for commands and for the whole platform."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files
 
+from core.adapters.amqp import open_amqp
 from core.adapters.ort import OrtSession
 from core.adapters.postgres import open_database
 from core.live import LiveTracks
 from core.metrics import Metrics
 from core.models.registry import Registry
 from core.models.spec import ModelSpec
-from core.ports import Database
+from core.ports import Database, Matcher
 from core.runner import first_error
 from core.settings import Settings
 from detect.detector import Detector, open_detector
@@ -24,7 +24,10 @@ from enrollment.reembed import reembed
 from enrollment.service import Enroller
 from enrollment.store import GalleryStore
 from matcher.client import MatcherClient
+from matcher.gathering import missing_from
 from matcher.local import LocalShard, open_local_shard
+from matcher.presence import open_replicas
+from matcher.remote import open_remote_matcher
 from matcher.shard import Shard
 from matcher.snapshot import follow_gallery, load_shard
 from recognize.recognizer import Recognizer
@@ -33,6 +36,7 @@ from recognize.threshold import ThresholdPolicy
 from recognize.vision import Vision
 from sightings.store import forget_subject
 
+IN_PROCESS = "memory:"
 VISIBLE_S = 10.0  # after a change of the gallery committed, searches see it within milliseconds; longer means trouble
 
 
@@ -48,6 +52,17 @@ class Models:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Matching:
+    """The matcher, wherever it runs."""
+
+    matcher: Matcher
+    await_visible: Callable[[int], Awaitable[None]]
+    """Returns once searches see this generation of the gallery; UnavailableError when they do not in time."""
+    problem: Callable[[], Awaitable[str]]
+    """Why searches can't be answered in full right now, in one line; "" when they can. Raises UnavailableError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gallery:
     """Everything that a command needs which knows faces and enrolled people."""
 
@@ -56,8 +71,7 @@ class Gallery:
     db: Database
     models: Models
     store: GalleryStore
-    shard: LocalShard
-    matcher: MatcherClient
+    matching: Matching
     enroller: Enroller
     policy: ThresholdPolicy
     vision: Vision
@@ -76,6 +90,11 @@ class Gallery:
         return self.models.embedder
 
     @property
+    def matcher(self) -> Matcher:
+        """Who is this?"""
+        return self.matching.matcher
+
+    @property
     def calibration(self) -> Calibration:
         """What its scores mean."""
         return self.models.calibration
@@ -83,10 +102,6 @@ class Gallery:
     def recognizer(self, live: LiveTracks | None = None) -> Recognizer:
         """Return a recognizer with no tracks yet."""
         return Recognizer(vision=self.vision, matcher=self.matcher, policy=self.policy, live=live, metrics=self.metrics)
-
-    async def await_visible(self, generation: int) -> None:
-        """Return once searches see this generation of the gallery. Raises UnavailableError when they do not in time."""
-        await self.shard.wait_generation(generation, VISIBLE_S)
 
     async def display_names(self) -> dict[str | None, str]:
         """Return {subject: name for people} of the subjects that have one (attribute ``name``)."""
@@ -145,8 +160,42 @@ async def _following(db: Database, shard: LocalShard) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def _open_matching(settings: Settings, db: Database, metrics: Metrics) -> AsyncIterator[Matching]:
+    """Fill a matcher in this process (``broker_url = "memory:"``), or reach the fleet's."""
+    if settings.broker_url == IN_PROCESS:
+        async with open_local_shard(Shard(storage=settings.matcher.storage), metrics=metrics) as shard, _following(db, shard):
+            yield _local(shard)
+        return
+    async with (
+        open_amqp(settings.broker_url, settings.broker, name="sightline gallery", metrics=metrics) as broker,
+        open_remote_matcher(broker, timeout_s=settings.matcher.timeout_s, metrics=metrics) as matcher,
+        open_replicas(db) as replicas,
+    ):
+
+        async def problem() -> str:
+            ready = {replica.shard for replica in await replicas.live() if replica.ready}
+            if not ready:
+                return "no matcher is ready: start `sightline match` for every shard"
+            missing = ", ".join(shard.label for shard in missing_from(ready))
+            return f"no matcher is ready for shard {missing}" if missing else ""
+
+        yield Matching(matcher=matcher, await_visible=lambda generation: replicas.await_visible(generation, VISIBLE_S), problem=problem)
+
+
+def _local(shard: LocalShard) -> Matching:
+    async def problem() -> str:
+        return "" if shard.generation >= 0 else "the gallery is still being loaded"
+
+    return Matching(
+        matcher=MatcherClient([shard]),
+        await_visible=lambda generation: shard.wait_generation(generation, VISIBLE_S),
+        problem=problem,
+    )
+
+
+@asynccontextmanager
 async def open_gallery(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Gallery]:
-    """Load the models, open the database and fill the matcher; references without this model's embedding are embedded first.
+    """Load the models, open the database and the matcher; references without this model's embedding are embedded first.
 
     Raises:
         SightlineError: what is missing, in one line.
@@ -157,8 +206,7 @@ async def open_gallery(settings: Settings, metrics: Metrics | None = None) -> As
         async with open_database_for(settings) as db:
             store = GalleryStore(db, forget=forget_subject)
             await reembed(store, models.embedder)
-            async with open_local_shard(Shard(), metrics=metrics) as shard, _following(db, shard):
-                matcher = MatcherClient([shard])
+            async with _open_matching(settings, db, metrics) as matching:
                 policy = ThresholdPolicy(calibration=models.calibration, settings=settings.recognize)
                 vision = Vision(models.detector, models.embedder, executor)
                 yield Gallery(
@@ -167,20 +215,19 @@ async def open_gallery(settings: Settings, metrics: Metrics | None = None) -> As
                     db=db,
                     models=models,
                     store=store,
-                    shard=shard,
-                    matcher=matcher,
+                    matching=matching,
                     enroller=Enroller(
                         store=store,
                         detector=models.detector,
                         embedder=models.embedder,
-                        matcher=matcher,
+                        matcher=matching.matcher,
                         calibration=models.calibration,
                         settings=settings,
-                        await_visible=partial(shard.wait_generation, timeout_s=VISIBLE_S),
+                        await_visible=matching.await_visible,
                         metrics=metrics,
                     ),
                     policy=policy,
                     vision=vision,
-                    still=StillRecognizer(vision=vision, matcher=matcher, policy=policy),
+                    still=StillRecognizer(vision=vision, matcher=matching.matcher, policy=policy),
                     executor=executor,
                 )

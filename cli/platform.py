@@ -10,7 +10,7 @@ from api.app import build_app, serve
 from api.events import EventHub
 from api.models import CameraView, ReadyCheck
 from api.services import ApiServices
-from cli.compose import Gallery, open_gallery
+from cli.compose import IN_PROCESS, Gallery, open_gallery
 from core.adapters.memory_log import MemoryLog
 from core.errors import SettingsError, UnavailableError
 from core.live import LiveTracks
@@ -64,7 +64,7 @@ class Platform:
 
     async def readiness(self) -> Sequence[ReadyCheck]:
         """Say of each thing that must work whether it does."""
-        return [await self._database_check(), ReadyCheck(name="models", ok=True), self._matcher_check()]
+        return [await self._database_check(), ReadyCheck(name="models", ok=True), await self._matcher_check()]
 
     async def camera_views(self) -> Sequence[CameraView]:
         """Return the cameras and how they are."""
@@ -105,9 +105,9 @@ class Platform:
             return ReadyCheck(name="database", ok=False, reason=str(err))
         return ReadyCheck(name="database", ok=True)
 
-    def _matcher_check(self) -> ReadyCheck:
-        loaded = self.gallery.shard.generation >= 0
-        return ReadyCheck(name="matcher", ok=loaded, reason="" if loaded else "the gallery is still being loaded")
+    async def _matcher_check(self) -> ReadyCheck:
+        problem = await self.gallery.matching.problem()
+        return ReadyCheck(name="matcher", ok=not problem, reason=problem)
 
     async def _serve(self) -> None:
         gallery = self.gallery
@@ -119,7 +119,7 @@ class Platform:
             gallery=gallery.store,
             enroller=gallery.enroller,
             still=gallery.still,
-            await_visible=gallery.await_visible,
+            await_visible=gallery.matching.await_visible,
             policy=gallery.policy,
             readiness=self.readiness,
             cameras=self.camera_views,
@@ -139,8 +139,12 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
     Raises:
         SightlineError: what is missing, in one line.
     """
-    if settings.log_url != "memory:":
-        raise SettingsError(f"log_url: expected 'memory:', got '{settings.log_url}'; this release has the in-process log only")
+    for name, url in (("log_url", settings.log_url), ("broker_url", settings.broker_url)):
+        if url != IN_PROCESS:
+            raise SettingsError(
+                f"{name}: names a server, but this is the whole platform in one process; "
+                "run the parts of a fleet instead: ingest, recognize, match, sightings, api"
+            )
     async with open_gallery(settings) as gallery:
         log, live, events = MemoryLog(), LiveTracks(), EventHub()
         sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))

@@ -1,0 +1,126 @@
+"""``sightline api``: the HTTP API of a fleet, live events included. Any number of them may run, behind any balancer."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import JSON_OPTION, run_async
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from api.models import CameraView, ReadyCheck
+    from cli.compose import Gallery
+    from ingest.cameras import CameraStore
+    from ingest.leases import LeaseStore
+
+app = typer.Typer(help="Serve the API of a fleet.")
+
+
+@app.command()
+def api(
+    ctx: typer.Context,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond this machine it needs api.token.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API and the live page (default: 8400).")] = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Serve the API of a fleet: enrolment, search, sightings, live events.
+
+    Needs the database and the broker, and matchers that are ready. SIGTERM drains: requests in flight are answered.
+    """
+    settings: Settings = ctx.obj.settings()
+    changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    run_async(_api(settings.model_copy(update={"api": settings.api.model_copy(update=changes)}), as_json=as_json))
+
+
+async def _api(settings: Settings, *, as_json: bool) -> None:
+    from datetime import timedelta
+
+    from api.app import build_app, serve
+    from api.events import EventHub
+    from api.security import check_api_settings
+    from api.services import ApiServices
+    from cli.compose import open_gallery
+    from cli.process import Process, require_fleet, run_process
+    from core.runner import Service
+    from core.secrets import open_secret_box
+    from ingest.cameras import CameraStore
+    from ingest.leases import LeaseStore
+    from sightings.live import follow_live
+    from sightings.store import SightingStore
+
+    require_fleet(settings, log=False)
+    check_api_settings(settings.api)
+    async with open_gallery(settings) as gallery:
+        events = EventHub()
+        sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
+        cameras, leases = CameraStore(gallery.db, open_secret_box(settings.data_dir)), LeaseStore(gallery.db)
+        services = ApiServices(
+            settings=settings,
+            metrics=gallery.metrics,
+            events=events,
+            sightings=sightings,
+            gallery=gallery.store,
+            enroller=gallery.enroller,
+            still=gallery.still,
+            await_visible=gallery.matching.await_visible,
+            policy=gallery.policy,
+            readiness=lambda: _readiness(gallery),
+            cameras=lambda: _camera_views(cameras, leases),
+        )
+
+        async def serving() -> None:
+            async with serve(build_app(services)):
+                await asyncio.Event().wait()
+
+        async def check() -> str:
+            return "; ".join(f"{one.name}: {one.reason}" for one in await _readiness(gallery) if not one.ok)
+
+        process = Process(name="api", settings=settings, metrics=gallery.metrics, check=check)
+        await run_process(
+            process,
+            [
+                Service(name="api", run=serving),
+                Service(name="live events", run=lambda: follow_live(gallery.db, sightings, events.publish_sighting)),
+            ],
+            as_json=as_json,
+        )
+
+
+async def _readiness(gallery: "Gallery") -> Sequence["ReadyCheck"]:
+    """Say of each thing that must work whether it does."""
+    from api.models import ReadyCheck
+    from core.errors import UnavailableError
+
+    try:
+        problem = await gallery.matching.problem()
+    except UnavailableError as err:
+        return [ReadyCheck(name="database", ok=False, reason=str(err)), ReadyCheck(name="models", ok=True)]
+    return [
+        ReadyCheck(name="database", ok=True),
+        ReadyCheck(name="models", ok=True),
+        ReadyCheck(name="matcher", ok=not problem, reason=problem),
+    ]
+
+
+async def _camera_views(cameras: "CameraStore", leases: "LeaseStore") -> Sequence["CameraView"]:
+    """Return the cameras and how they are, as their ingesters told the database."""
+    from api.models import CameraView
+
+    states = await leases.states()
+    views = []
+    for camera in await cameras.list():
+        now = states.get(camera.spec.name)
+        waits = "no ingester runs it" if camera.enabled and now is None else ""
+        views.append(
+            CameraView(
+                name=camera.spec.name,
+                url=camera.url_redacted,
+                region=camera.spec.region,
+                enabled=camera.enabled,
+                state="disabled" if not camera.enabled else now.state if now else "waiting",
+                reason=now.reason if now else waits,
+            )
+        )
+    return views
