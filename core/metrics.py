@@ -151,6 +151,10 @@ class Metrics:
     def _of_matcher(self) -> None:
         self.gallery_references = self._gauge("sightline_matcher_references", "References in memory", "collection", "shard")
         self.gallery_generation = self._gauge("sightline_matcher_generation", "Generation of the gallery in memory", "shard")
+        self.gallery_damaged = self._gauge(
+            "sightline_matcher_damaged_embeddings", "Stored embeddings that can't be used and are left out of memory", "shard"
+        )
+        self.gallery_load_seconds = self._gauge("sightline_matcher_load_seconds", "How long the last load from the database took", "shard")
         self.match_seconds = self._histogram("sightline_matcher_search_seconds", "One search call", "shard")
         self.match_cpu = self._counter("sightline_matcher_search_cpu_seconds_total", "CPU time of searches", "shard")
         self.match_probes = self._counter("sightline_matcher_probes_total", "Probes answered", "shard")

@@ -1,6 +1,7 @@
 """Exact search: every cosine, through BLAS. One probe is a matrix-vector product, several are one product in blocks."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.types import F32
 from matcher.index import I64
@@ -11,14 +12,14 @@ BLOCK_ROWS = 1024
 PENDING_PER_PROBE = 64  # candidates kept unsorted per probe before they are cut to k: sorting seldom, in large pieces
 
 
-def exact_search(vectors: F32, probes: F32, k: int) -> tuple[I64, F32]:
+def exact_search(vectors: NDArray[np.float32 | np.float16], probes: F32, k: int) -> tuple[I64, F32]:
     """Return the k rows of greatest cosine for each probe.
 
     NumPy's BLAS and not FAISS's, for it is newer: faiss-cpu 1.15 brings OpenBLAS 0.3.15, which does not know processors made
     after it (2.6 ms of its 4.1 ms per probe would be lost on Sapphire Rapids; docs/matcher.md).
 
     Args:
-        vectors: (n, D) float32, norm 1, contiguous.
+        vectors: (n, D) float32 or float16, norm 1, contiguous. BLAS knows no float16: such rows are widened block by block.
         probes: (N, D) float32, norm 1.
         k: at least 1.
 
@@ -29,9 +30,20 @@ def exact_search(vectors: F32, probes: F32, k: int) -> tuple[I64, F32]:
     if k == 0 or len(probes) == 0:
         return np.zeros((len(probes), k), np.int64), np.zeros((len(probes), k), np.float32)
     if len(probes) == 1:
-        rows, scores = top_rows(vectors @ probes[0], k)
+        rows, scores = top_rows(_scores(vectors, probes[0]), k)
         return rows[None], scores[None]
     return _search_blocks(vectors, probes, k)
+
+
+def _scores(vectors: NDArray[np.float32 | np.float16], probe: F32) -> F32:
+    if vectors.dtype == np.float32:
+        whole: F32 = vectors @ probe
+        return whole
+    scores = np.empty(len(vectors), np.float32)
+    for first in range(0, len(vectors), BLOCK_ROWS):
+        part = slice(first, first + BLOCK_ROWS)
+        np.dot(vectors[part].astype(np.float32), probe, out=scores[part])
+    return scores
 
 
 def top_rows(scores: F32, k: int) -> tuple[I64, F32]:
@@ -41,13 +53,13 @@ def top_rows(scores: F32, k: int) -> tuple[I64, F32]:
     return places, scores[places]
 
 
-def _search_blocks(vectors: F32, probes: F32, k: int) -> tuple[I64, F32]:
+def _search_blocks(vectors: NDArray[np.float32 | np.float16], probes: F32, k: int) -> tuple[I64, F32]:
     """Multiply block by block and keep what beats each probe's k-th best so far: most blocks then keep nothing."""
     block_rows = max(BLOCK_ROWS, k)
     block = np.empty((block_rows, len(probes)), np.float32)
     best = _Best(len(probes), k)
     for first in range(0, len(vectors), block_rows):
-        part = vectors[first : first + block_rows]
+        part = vectors[first : first + block_rows].astype(np.float32, copy=False)
         scores = block[: len(part)]
         np.dot(part, probes.T, out=scores)
         best.offer(scores, first)

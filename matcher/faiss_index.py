@@ -6,25 +6,32 @@ two codes estimates the angle between the vectors (Charikar, "Similarity estimat
 deleted in place, and no index is ever rebuilt.
 """
 
+import math
+from pathlib import Path
+
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from core.types import F32, U8, check_array
 from matcher.certified import certified_among, certified_search
 from matcher.exact import exact_search, top_rows
 from matcher.index import I64
-from matcher.int8 import Int8Product
-from matcher.rows import Rows
+from matcher.int8 import I32, Int8Product
+from matcher.rows import Rows, Storage
 
 EXACT_ROWS = 4096  # up to here every cosine of one probe costs less than 0.4 ms (512 dimensions), so nothing is estimated
 BATCH_PROBES = 16  # from here on, int8 products with all rows cost a probe less than binary codes do, and the answer is exact
 MIN_CODE_BITS = 512  # shorter vectors get several rotations: 128 bits alone would lose too much
 SHORTLIST = 128
 """References whose exact cosine is taken first; docs/matcher.md has the agreement with the oracle and the cost for 64 .. 512."""
-WIDE_SHORTLIST = 4096  # taken where the first shortlist may have missed the nearest
 SHORTLIST_PER_K = 8
+MOST_SHARE = 1 / 8  # of all rows in a second shortlist; with more, looking at all of them costs no more
+INT8_ROWS = 512  # from here on a shortlist goes through int8 first, which reads a quarter of the memory
+SAMPLE = 4096  # distances that tell about where a shortlist ends, so that 100,000 of them need no sorting
+SAMPLE_SIGMAS = 1.5  # taken beyond, so that the guess is seldom too short
 SURE_SIGMAS = 3.0
-"""A shortlist is trusted when its last code lies this many standard deviations beyond where a reference as near as the best found
+"""A shortlist is trusted when it reaches this many standard deviations beyond where the code of a reference as near as the best found
 would lie: a better one outside it is then less likely than 1 in 700, and it would have to exist."""
 SEED = 5218  # of the rotation; any number would do, but one and the same makes runs repeatable
 
@@ -35,13 +42,19 @@ def faiss_version() -> str:
 
 
 class FaissIndex:
-    """A VectorIndex. ``exact`` turns the estimate off: every search then computes every cosine.
+    """A VectorIndex. Thread rule: as VectorIndex; FAISS and BLAS run without the GIL."""
 
-    Thread rule: as VectorIndex; FAISS and BLAS run without the GIL.
-    """
+    def __init__(self, dimensions: int, *, exact: bool = False, storage: Storage = "fp32", directory: Path | None = None) -> None:
+        """Make an empty index.
 
-    def __init__(self, dimensions: int, *, exact: bool = False) -> None:
-        self._rows = Rows(dimensions, 0 if exact else _code_bits(dimensions) // 8, int8=not exact)
+        Args:
+            dimensions: length of a vector.
+            exact: no estimates: every search computes every cosine.
+            storage: of the exact vectors; scores are theirs, so those of ``fp16`` differ by up to .0005 from the float32 ones.
+            directory: where storage ``int8`` keeps its file; None = the system's folder for temporary files.
+        """
+        code_bytes = 0 if exact else _code_bits(dimensions) // 8
+        self._rows = Rows(dimensions, code_bytes, int8=not exact, storage=storage, directory=directory)
         self._dimensions = dimensions
         self._exact = exact
         self._coder: _Coder | None = None
@@ -55,8 +68,13 @@ class FaissIndex:
 
     @property
     def bytes_used(self) -> int:
-        """Bytes of vectors, codes, slot tables and the rotation."""
+        """Bytes in memory of vectors, codes, slot tables and the rotation."""
         return self._rows.bytes_used + (self._coder.bytes_used if self._coder else 0)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of vectors in a file, which the system caches as far as it has memory to spare."""
+        return self._rows.file_bytes
 
     @property
     def rescored(self) -> int:
@@ -66,15 +84,19 @@ class FaissIndex:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows in all. Raises UnavailableError."""
+        self._rows.reserve(rows)
+
     def add(self, vectors: F32) -> I64:
-        """Add rows."""
+        """Add rows. Raises UnavailableError."""
         check_array("vectors", vectors, (None, self._dimensions), np.float32)
         slots, rows = self._rows.append(vectors)
         if self._coder:
-            self._rows.codes[rows] = self._coder.codes(vectors)
+            self._rows.set_codes(rows, self._coder.codes(vectors))
         elif not self._exact and len(self._rows) > EXACT_ROWS:
-            self._coder = _Coder(centre=self._rows.vectors.mean(axis=0))
-            self._rows.codes[:] = self._coder.codes(self._rows.vectors)
+            self._coder = _Coder(centre=self._rows.vectors.mean(axis=0, dtype=np.float32))
+            self._rows.set_codes(slice(0, len(self._rows)), self._coder.codes(self._rows.vectors))
         return slots
 
     def update(self, slots: I64, vectors: F32) -> None:
@@ -83,7 +105,7 @@ class FaissIndex:
         rows = self._rows.rows(slots)
         self._rows.replace(rows, vectors)
         if self._coder:
-            self._rows.codes[rows] = self._coder.codes(vectors)
+            self._rows.set_codes(rows, self._coder.codes(vectors))
 
     def delete(self, slots: I64) -> None:
         """Delete rows. Raises KeyError."""
@@ -113,23 +135,25 @@ class FaissIndex:
         return rows, scores
 
     def _search_codes(self, coder: "_Coder", probe: F32, k: int) -> tuple[I64, F32]:
-        """Take a shortlist by codes and its exact cosines; a longer one, at last all rows, while the best is in doubt."""
-        code = coder.codes(probe[None])
-        for length in (SHORTLIST, WIDE_SHORTLIST):
-            length = max(length, SHORTLIST_PER_K * k)
-            if 4 * length > len(self._rows):
-                break
-            rows, last_bits = _nearest_codes(self._rows.codes, code, length)
+        """Take the nearest by codes and their exact cosines; then all whose codes are near enough that they might be better."""
+        distances = _code_distances(self._rows.codes, coder.codes(probe[None]))
+        rows, bits = _nearest(distances, max(SHORTLIST, SHORTLIST_PER_K * k))
+        most = int(MOST_SHARE * len(self._rows))
+        if len(rows) <= max(most, INT8_ROWS):  # more are equally far: the rows are much alike
             best, scores = self._best_of(rows, probe, k)
-            if coder.sigmas_beyond(probe, self._rows.vectors[best[0]], last_bits) >= SURE_SIGMAS:
+            sure_bits = coder.sure_bits(probe, self._rows.exact(best[:1])[0])
+            if sure_bits <= bits:
                 return best, scores
+            rows = np.flatnonzero(distances <= sure_bits)
+            if len(rows) <= most:
+                return self._best_of(rows, probe, k)
         all_rows, all_scores = self._search_all(probe[None], k)
         return all_rows[0], all_scores[0]
 
     def _best_of(self, rows: I64, probe: F32, k: int) -> tuple[I64, F32]:
-        if len(rows) >= WIDE_SHORTLIST:
+        if len(rows) >= INT8_ROWS:
             return certified_among(self._rows, rows, probe, k, self._int8())
-        places, scores = top_rows(self._rows.vectors[rows] @ probe, k)
+        places, scores = top_rows(self._rows.exact(rows) @ probe, k)
         return rows[places], scores
 
     def _int8(self) -> Int8Product:
@@ -154,7 +178,7 @@ class _Coder:
     def bytes_used(self) -> int:
         return self._rotation.nbytes + self._centre.nbytes
 
-    def codes(self, vectors: F32) -> U8:
+    def codes(self, vectors: NDArray[np.float32 | np.float16]) -> U8:
         """Return codes (N, bits / 8) uint8 of vectors (N, D)."""
         codes = np.empty((len(vectors), self._bits // 8), np.uint8)
         for first in range(0, len(vectors), EXACT_ROWS):  # in pieces, so that loading a million rows needs no second copy of them
@@ -162,31 +186,42 @@ class _Coder:
             codes[part] = np.packbits((vectors[part] - self._centre) @ self._rotation > 0, axis=1)
         return codes
 
-    def sigmas_beyond(self, probe: F32, nearest: F32, last_bits: int) -> float:
-        """Return how far beyond the expected place of a reference as near as ``nearest`` a shortlist reaches.
+    def sure_bits(self, probe: F32, nearest: F32) -> int:
+        """Return how many bits of a code may differ at most if the reference is to be nearer to the probe than ``nearest``.
 
         Bits differ independently with probability angle / pi, so their number has a binomial distribution.
         """
         a, b = probe - self._centre, nearest - self._centre
         cosine = float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-9)
-        share = np.arccos(np.clip(cosine, -1.0, 1.0)) / np.pi
-        sigma = np.sqrt(self._bits * share * (1.0 - share)) + 0.5  # half a bit keeps equal vectors finite
-        return float((last_bits - self._bits * share) / sigma)
+        share = math.acos(min(max(cosine, -1.0), 1.0)) / math.pi if math.isfinite(cosine) else 1.0
+        sigma = math.sqrt(self._bits * share * (1.0 - share)) + 0.5  # half a bit keeps equal vectors finite
+        return math.ceil(self._bits * share + SURE_SIGMAS * sigma)
 
 
 def _code_bits(dimensions: int) -> int:
     return max(MIN_CODE_BITS, -(-dimensions // 64) * 64)  # whole 64-bit words: FAISS counts those fastest
 
 
-def _nearest_codes(codes: U8, code: U8, count: int) -> tuple[I64, int]:
-    """Return the rows (count,) of the nearest codes and how many bits differ in the last."""
-    bits = np.empty((1, count), np.int32)
-    rows = np.empty((1, count), np.int64)
-    # The scan of 100,000 codes takes 0.4 ms; sharing it costs more than it brings: on busy cores OpenMP's barrier waited 16 ms.
+def _code_distances(codes: U8, code: U8) -> I32:
+    """Return how many bits of each code (n, C) differ from one (1, C)."""
+    distances = np.empty(len(codes), np.int32)
+    # The scan of 100,000 codes takes 0.3 ms; sharing it costs more than it brings: on busy cores OpenMP's barrier waited 16 ms.
     faiss.omp_set_num_threads(1)  # of the calling thread
-    pointers = (faiss.swig_ptr(code), faiss.swig_ptr(codes))
-    faiss.hammings_knn_mc(*pointers, 1, len(codes), count, codes.shape[1], faiss.swig_ptr(bits), faiss.swig_ptr(rows))
-    return rows[0], int(bits.max())
+    faiss.hammings(faiss.swig_ptr(code), faiss.swig_ptr(codes), 1, len(codes), codes.shape[1], faiss.swig_ptr(distances))  # type: ignore[attr-defined]
+    return distances
+
+
+def _nearest(distances: I32, count: int) -> tuple[I64, int]:
+    """Return all rows within some distance, at least ``count`` of them and seldom more than three times as many, and that distance."""
+    sample = distances[:: max(1, len(distances) // SAMPLE)]
+    expected = count * len(sample) / len(distances)
+    place = min(math.ceil(expected + SAMPLE_SIGMAS * math.sqrt(expected)), len(sample) - 1)
+    limit = int(np.partition(sample, place)[place])
+    rows = np.flatnonzero(distances <= limit)
+    if len(rows) < count:
+        limit = int(np.partition(distances, count - 1)[count - 1])
+        rows = np.flatnonzero(distances <= limit)
+    return rows, limit
 
 
 class FlatBaseline:

@@ -1,17 +1,22 @@
 """What a shard holds: one slice per collection and model, each an index with the people behind its slots."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from core.errors import MessageError
 from core.schema import CandidateRow
-from core.types import F32
+from core.types import F32, check_array
+from matcher.ids import Ids, IdTable, id_text, pack_ids
 from matcher.index import I64, VectorIndex
+from matcher.people import People
 
-FETCH_PER_SUBJECT = 4  # references asked for per subject wanted: people have about three, so one search is mostly enough
 BULK_ROWS = 2048  # rows added to an index at a time while loading: 4 MB of 512 floats
+SPARE_PER_LOAD = 2.0
+"""References fetched beyond the subjects wanted, as a multiple of what a subject has (its mean, as a random reference sees it): the
+nearest subject may have so many without hiding the others. Where it has more, the search is repeated with four times as many."""
+FETCH_AGAIN = 4
 
 NewIndex = Callable[[int], VectorIndex]
 """Makes an empty index for a number of dimensions."""
@@ -24,26 +29,51 @@ class ReferenceRow:
     collection: str
     model: str
     subject_id: str
+    """A UUID."""
     subject: str
     reference_id: str
+    """A UUID."""
     embedding: F32
     """(D,) float32, norm 1."""
     expires_s: float | None = None
     """Unix time after which the subject is no longer matched."""
 
 
-@dataclass(slots=True)
-class _Subject:
-    subject_id: str
-    name: str
-    expires_s: float | None
-    references: set[str] = field(default_factory=set)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceBlock:
+    """References of one collection and model, as arrays."""
 
+    collection: str
+    model: str
+    subject_ids: Ids
+    """(n, 2)."""
+    subjects: Sequence[str]
+    """(n,) names."""
+    reference_ids: Ids
+    """(n, 2)."""
+    expires_s: NDArray[np.float64]
+    """(n,) Unix times after which subjects are no longer matched; inf = never."""
+    embeddings: F32
+    """(n, D) float32, norm 1."""
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    reference_id: str
-    subject: _Subject
+    def __post_init__(self) -> None:
+        count = len(self.subjects)
+        check_array("subject_ids", self.subject_ids, (count, 2), np.uint64)
+        check_array("reference_ids", self.reference_ids, (count, 2), np.uint64)
+        check_array("expires_s", self.expires_s, (count,), np.float64)
+        check_array("embeddings", self.embeddings, (count, None), np.float32)
+
+    def take(self, places: I64) -> "ReferenceBlock":
+        """Return some of the references."""
+        return ReferenceBlock(
+            collection=self.collection,
+            model=self.model,
+            subject_ids=self.subject_ids[places],
+            subjects=[self.subjects[place] for place in places],
+            reference_ids=self.reference_ids[places],
+            expires_s=self.expires_s[places],
+            embeddings=self.embeddings[places],
+        )
 
 
 class GallerySlice:
@@ -51,9 +81,9 @@ class GallerySlice:
 
     def __init__(self, index: VectorIndex) -> None:
         self._index = index
-        self._entries: dict[int, _Entry] = {}
-        self._slots: dict[str, int] = {}
-        self._subjects: dict[str, _Subject] = {}
+        self._references = IdTable()  # slots by reference
+        self._subject_of_slot = np.zeros(0, np.int32)
+        self._people = People()
 
     def __len__(self) -> int:
         return len(self._index)
@@ -63,27 +93,44 @@ class GallerySlice:
         """Length of the embeddings."""
         return self._index.dimensions
 
-    def put(self, rows: Sequence[ReferenceRow]) -> None:
-        """Add references, or replace those that are there; each row also brings its subject's name and expiry up to date."""
-        new: dict[str, ReferenceRow] = {}
-        for row in rows:
-            slot = self._slots.get(row.reference_id)
-            if slot is None:
-                new[row.reference_id] = row
-            else:
-                self._index.update(np.array([slot], np.int64), row.embedding[None])
-                self._move(slot, row)
-        if new:
-            slots = self._index.add(np.stack([row.embedding for row in new.values()]))
-            for slot, row in zip(slots.tolist(), new.values(), strict=True):
-                self._enter(slot, row)
+    @property
+    def bytes_used(self) -> int:
+        """Bytes in memory: vectors, codes, ids and people."""
+        return self._index.bytes_used + self._references.bytes_used + self._subject_of_slot.nbytes + self._people.bytes_used
 
-    def delete(self, reference_id: str) -> None:
-        """Delete a reference; unknown ones are no error, for a change may come twice."""
-        slot = self._slots.pop(reference_id, None)
-        if slot is not None:
-            self._index.delete(np.array([slot], np.int64))
-            self._leave(self._entries.pop(slot))
+    def reserve(self, references: int) -> None:
+        """Make room for so many references in all. Raises UnavailableError (disk full)."""
+        self._index.reserve(references)
+
+    def put(self, block: ReferenceBlock) -> None:
+        """Add references, or replace those that are there; each also brings its subject's name and expiry up to date.
+
+        Raises:
+            UnavailableError: the disk is full; nothing was added then.
+        """
+        block = _last_of_each(block)
+        slots = self._references.find(block.reference_ids)
+        known = np.flatnonzero(slots >= 0)
+        new = np.flatnonzero(slots < 0)
+        if len(known):
+            self._index.update(slots[known], block.embeddings[known])
+        if len(new):
+            slots[new] = self._index.add(block.embeddings[new])
+            self._references.put(block.reference_ids[new], slots[new])
+        before = self._subject_of_slot[slots[known]].astype(np.int64)
+        numbers = self._people.enter(block.subject_ids, block.subjects, block.expires_s)
+        self._reserve_slots(int(slots.max(initial=-1)) + 1)
+        self._subject_of_slot[slots] = numbers
+        self._people.leave(before)
+
+    def delete(self, reference_id: Ids) -> None:
+        """Delete a reference (1, 2); unknown ones are no error, for a change may come twice."""
+        slots = self._references.find(reference_id)
+        if slots[0] < 0:
+            return
+        self._index.delete(slots)
+        self._references.remove(int(slots[0]))
+        self._people.leave(self._subject_of_slot[slots].astype(np.int64))
 
     def search(self, probes: F32, *, k: int, now_s: float) -> tuple[tuple[CandidateRow, ...], ...]:
         """Return for each probe (N, D) up to k subjects that have not expired at now_s, each with its best reference, best first.
@@ -93,44 +140,57 @@ class GallerySlice:
         """
         found: list[tuple[CandidateRow, ...]] = [()] * len(probes)
         pending = np.arange(len(probes))
-        fetch = FETCH_PER_SUBJECT * k
+        fetch = k + int(np.ceil(SPARE_PER_LOAD * self._people.references_per_subject))
         while len(pending) and len(self._index):
             slots, scores = self._index.search(probes[pending], fetch)
-            for place, row, row_scores in zip(pending.tolist(), slots, scores, strict=True):
-                found[place] = self._subjects_of(row, row_scores, k, now_s)
-            if fetch >= len(self._index):
+            wanted = self._wanted(slots, k, now_s)
+            last = fetch >= len(self._index)
+            full = wanted.sum(axis=1) == k
+            for place, rows in self._rows_of(slots, scores, wanted, np.flatnonzero(full | last)):
+                found[pending[place]] = rows
+            if last:
                 break
-            pending = np.array([place for place in pending if len(found[place]) < k], np.int64)
-            fetch *= FETCH_PER_SUBJECT
+            pending = pending[~full]
+            fetch *= FETCH_AGAIN
         return tuple(found)
 
-    def _subjects_of(self, slots: I64, scores: F32, k: int, now_s: float) -> tuple[CandidateRow, ...]:
-        best: dict[str, CandidateRow] = {}
-        for slot, score in zip(slots.tolist(), scores.tolist(), strict=True):
-            entry = self._entries[slot]
-            subject = entry.subject
-            if subject.subject_id in best or (subject.expires_s is not None and subject.expires_s <= now_s):
-                continue
-            best[subject.subject_id] = CandidateRow(subject.subject_id, subject.name, entry.reference_id, score)
-            if len(best) == k:
-                break
-        return tuple(best.values())
+    def _wanted(self, slots: I64, k: int, now_s: float) -> NDArray[np.bool_]:
+        """Return which of the slots (N, m), best first, are their subject's best and among the first k living subjects."""
+        numbers = self._subject_of_slot[slots]
+        order = np.argsort(numbers, axis=1, kind="stable")
+        ordered = np.take_along_axis(numbers, order, axis=1)
+        first = np.ones(slots.shape, np.bool_)
+        first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+        wanted = np.empty(slots.shape, np.bool_)
+        np.put_along_axis(wanted, order, first, axis=1)
+        wanted &= self._people.expires_s[numbers] > now_s
+        wanted &= np.cumsum(wanted, axis=1) <= k
+        return wanted
 
-    def _enter(self, slot: int, row: ReferenceRow) -> None:
-        subject = self._subjects.setdefault(row.subject_id, _Subject(row.subject_id, row.subject, row.expires_s))
-        subject.name, subject.expires_s = row.subject, row.expires_s
-        subject.references.add(row.reference_id)
-        self._entries[slot] = _Entry(row.reference_id, subject)
-        self._slots[row.reference_id] = slot
+    def _rows_of(self, slots: I64, scores: F32, wanted: NDArray[np.bool_], places: I64) -> Iterator[tuple[int, tuple[CandidateRow, ...]]]:
+        """Yield the candidates of some probes, made in one go."""
+        wanted = wanted[places]
+        chosen = slots[places][wanted]
+        numbers = self._subject_of_slot[chosen]
+        subject_ids = self._people.ids(numbers).tolist()
+        reference_ids = self._references.ids(chosen).tolist()
+        names = self._people.names
+        rows = [
+            CandidateRow(id_text(*subject_id), names[number], id_text(*reference_id), score)
+            for subject_id, number, reference_id, score in zip(
+                subject_ids, numbers.tolist(), reference_ids, scores[places][wanted].tolist(), strict=True
+            )
+        ]
+        first = 0
+        for place, count in zip(places.tolist(), wanted.sum(axis=1).tolist(), strict=True):
+            yield place, tuple(rows[first : first + count])
+            first += count
 
-    def _move(self, slot: int, row: ReferenceRow) -> None:
-        self._leave(self._entries[slot])
-        self._enter(slot, row)
-
-    def _leave(self, entry: _Entry) -> None:
-        entry.subject.references.discard(entry.reference_id)
-        if not entry.subject.references:
-            del self._subjects[entry.subject.subject_id]
+    def _reserve_slots(self, count: int) -> None:
+        if count > len(self._subject_of_slot):
+            grown = np.zeros(max(count, len(self._subject_of_slot) * 3 // 2), np.int32)
+            grown[: len(self._subject_of_slot)] = self._subject_of_slot
+            self._subject_of_slot = grown
 
 
 class Gallery:
@@ -139,6 +199,17 @@ class Gallery:
     def __init__(self, new_index: NewIndex) -> None:
         self._new_index = new_index
         self._slices: dict[tuple[str, str], GallerySlice] = {}
+        self._damaged: dict[tuple[str, str], str] = {}
+
+    @property
+    def damaged(self) -> dict[tuple[str, str], str]:
+        """(reference id, model) of each stored embedding that is left out because it can't be used, and what is wrong with it."""
+        return dict(self._damaged)
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes in memory."""
+        return sum(part.bytes_used for part in self._slices.values())
 
     def slice_of(self, collection: str, model: str) -> GallerySlice | None:
         """Return a slice, or None when nothing of it was ever enrolled."""
@@ -151,34 +222,89 @@ class Gallery:
             sizes[collection] = sizes.get(collection, 0) + len(part)
         return sizes
 
+    def reserve(self, collection: str, model: str, *, dimensions: int, references: int) -> None:
+        """Say how long a model's embeddings are, and how many will come, before the first. Raises UnavailableError (disk full)."""
+        self._slice(collection, model, dimensions).reserve(references)
+
     def put(self, rows: Iterable[ReferenceRow]) -> None:
-        """Add or replace references, in pieces.
+        """Add or replace references, in pieces; those whose embedding can't be used are left out, see ``damaged``.
 
         Raises:
-            MessageError: when an embedding is not finite or does not have the length of its model's others.
+            MessageError: an id is no UUID. UnavailableError: the disk is full.
         """
         for piece in _pieces(rows, BULK_ROWS):
-            by_slice: dict[tuple[str, str], list[ReferenceRow]] = {}
+            by_slice: dict[tuple[str, str, int], list[ReferenceRow]] = {}
             for row in piece:
-                by_slice.setdefault((row.collection, row.model), []).append(row)
-            for key, slice_rows in by_slice.items():
-                if key not in self._slices:
-                    self._slices[key] = GallerySlice(self._new_index(len(slice_rows[0].embedding)))
-                _check_embeddings(slice_rows, self._slices[key].dimensions)
-                self._slices[key].put(slice_rows)
+                by_slice.setdefault((row.collection, row.model, row.embedding.size), []).append(row)
+            for alike in by_slice.values():
+                self.put_block(_block(alike))
+
+    def put_block(self, block: ReferenceBlock) -> None:
+        """Add or replace references; those whose embedding can't be used are left out, see ``damaged``.
+
+        The first embedding of a model (or ``reserve``) says how long they all are.
+
+        Raises:
+            UnavailableError: the disk is full.
+        """
+        length = block.embeddings.shape[1]
+        if not length:
+            self.leave_out(block, "is empty")
+            return
+        part = self._slice(block.collection, block.model, length)
+        if length != part.dimensions:
+            self.leave_out(block, f"has {length} numbers, expected {part.dimensions}")
+            return
+        finite = np.isfinite(block.embeddings).all(axis=1)
+        if not finite.all():
+            self.leave_out(block.take(np.flatnonzero(~finite)), "holds numbers that are not finite")
+            block = block.take(np.flatnonzero(finite))
+        part.put(block)
+        if self._damaged:
+            for reference_id in block.reference_ids.tolist():
+                self._damaged.pop((id_text(*reference_id), block.model), None)
+
+    def leave_out(self, block: ReferenceBlock, problem: str) -> None:
+        """Note that embeddings can't be used; what the references had before is deleted, as in a gallery loaded now."""
+        part = self._slices.get((block.collection, block.model))
+        for place, reference_id in enumerate(block.reference_ids.tolist()):
+            self._damaged[id_text(*reference_id), block.model] = problem
+            if part is not None:
+                part.delete(block.reference_ids[place : place + 1])
 
     def delete(self, collection: str, reference_id: str) -> None:
-        """Delete a reference of every model."""
-        for (slice_collection, _), part in self._slices.items():
+        """Delete a reference of every model. Raises MessageError when the id is no UUID."""
+        packed = pack_ids([reference_id], f"reference {reference_id[:80]!r}")
+        for (slice_collection, model), part in self._slices.items():
             if slice_collection == collection:
-                part.delete(reference_id)
+                part.delete(packed)
+                self._damaged.pop((reference_id, model), None)
+
+    def _slice(self, collection: str, model: str, dimensions: int) -> GallerySlice:
+        if (collection, model) not in self._slices:
+            self._slices[collection, model] = GallerySlice(self._new_index(dimensions))
+        return self._slices[collection, model]
 
 
-def _check_embeddings(rows: Sequence[ReferenceRow], dimensions: int) -> None:
-    for row in rows:
-        if row.embedding.shape != (dimensions,) or not np.isfinite(row.embedding).all():
-            problem = f"its embedding by {row.model} has shape {row.embedding.shape}, expected ({dimensions},) finite numbers"
-            raise MessageError(f"reference {row.reference_id}: {problem}: embed it again")
+def _block(rows: Sequence[ReferenceRow]) -> ReferenceBlock:
+    """Return rows of one collection, model and length as arrays."""
+    return ReferenceBlock(
+        collection=rows[0].collection,
+        model=rows[0].model,
+        subject_ids=pack_ids((row.subject_id for row in rows), "subject"),
+        subjects=[row.subject for row in rows],
+        reference_ids=pack_ids((row.reference_id for row in rows), "reference"),
+        expires_s=np.array([np.inf if row.expires_s is None else row.expires_s for row in rows], np.float64),
+        embeddings=np.stack([row.embedding.reshape(-1) for row in rows]),
+    )
+
+
+def _last_of_each(block: ReferenceBlock) -> ReferenceBlock:
+    """Return the block with each reference once, as it came last."""
+    _, from_end = np.unique(block.reference_ids[::-1], axis=0, return_index=True)
+    if len(from_end) == len(block.subjects):
+        return block
+    return block.take(np.sort(len(block.subjects) - 1 - from_end))
 
 
 def _pieces(rows: Iterable[ReferenceRow], size: int) -> Iterator[list[ReferenceRow]]:

@@ -30,6 +30,10 @@ class VectorIndex(Protocol):
         """Return the number of rows."""
         ...
 
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows in all, before they come. Raises UnavailableError when there is none."""
+        ...
+
     def add(self, vectors: F32) -> I64:
         """Add rows (N, D) float32 of norm 1 and return their slots (N,). Slots of deleted rows are given again."""
         ...

@@ -1,6 +1,7 @@
 """Int8 codes of vectors, their product, and how far it may be from the cosine. Pure but for loading the graph file.
 
-A vector v is kept as v = s * q + r: levels q (whole numbers), one scale s, and what is lost r, of which only the length e is kept.
+A vector v is rotated (matcher/rotation.py) and kept as s * q + r: levels q (whole numbers), one scale s, and what is lost r, of which
+only the length e is kept, with what the rotation's rounding may add.
 For a row g and a probe p the inequality of Cauchy and Schwarz then bounds the cosine, whatever the vectors are:
 |g.p - s_g s_p (q_g.q_p)| <= e_g |p| + |s_g q_g| e_p. Nothing here is estimated.
 """
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from core.adapters.ort import OrtSession, int8_saturates
 from core.types import F32, U8
+from matcher.rotation import rotate, rotated_length, rotation_error
 
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
@@ -38,11 +40,11 @@ def probe_levels(machine: str) -> int:
 
 
 def quantise(vectors: F32) -> tuple[U8, F32]:
-    """Return the levels of rows (n, D), uint8 around ZERO_LEVEL, and their bounds (n, BOUNDS) float32.
+    """Return the levels of rows (n, D), uint8 (n, rotated_length(D)) around ZERO_LEVEL, and their bounds (n, BOUNDS) float32.
 
-    Bounds: scale s; error e >= |v - s q|; length >= |s q|; both rounded up.
+    Bounds: scale s; error e >= |rotated v - s q|; length >= |s q|; both rounded up.
     """
-    levels = np.empty(vectors.shape, np.uint8)
+    levels = np.empty((len(vectors), rotated_length(vectors.shape[1])), np.uint8)
     bounds = np.empty((len(vectors), BOUNDS), np.float32)
     for first in range(0, len(vectors), PIECE_ROWS):
         part = slice(first, first + PIECE_ROWS)
@@ -57,7 +59,7 @@ class ProbeCodes:
     """Probes as the product takes them."""
 
     levels: I8
-    """(D, N)."""
+    """(rotated D, N)."""
     scale: F32
     """(N,), above 0."""
     row_error_factor: F32
@@ -84,7 +86,9 @@ def quantise_probes(probes: F32, levels: int) -> ProbeCodes:
 
 
 def _quantise(vectors: F32, levels: int) -> tuple[F32, F32]:
-    """Return whole numbers -levels .. levels (n, D) float32 and bounds (n, BOUNDS)."""
+    """Return whole numbers -levels .. levels (n, rotated_length(D)) float32 and bounds (n, BOUNDS)."""
+    turned = np.float32(rotation_error(vectors.shape[1]))
+    vectors = rotate(vectors)
     largest = np.maximum(vectors.max(axis=1), -vectors.min(axis=1))
     scale = np.where(largest > SMALLEST, largest / np.float32(levels), np.float32(0.0))
     inverse = np.divide(1.0, np.where(scale > 0.0, scale, np.inf), dtype=np.float32)
@@ -95,6 +99,7 @@ def _quantise(vectors: F32, levels: int) -> tuple[F32, F32]:
     length = np.sqrt(np.einsum("nd,nd->n", kept, kept)) * up + UNDERFLOW
     lost = np.subtract(vectors, kept, out=kept)
     error = np.sqrt(np.einsum("nd,nd->n", lost, lost)) * up + UNDERFLOW + length * np.float32(4 * EPS)  # s * q was rounded
+    error += (length + error) * turned
     return whole, np.stack([scale, error, length], axis=1)
 
 
@@ -115,6 +120,6 @@ class Int8Product:
         return cls(OrtSession(GRAPH, provider="cpu", threads=1), levels=probe_levels(platform.machine()))
 
     def products(self, levels: U8, probes: ProbeCodes) -> I32:
-        """Return q_g.q_p (n, N) int32 for the levels (n, D) of rows."""
+        """Return q_g.q_p (n, N) int32 for the levels of rows (n, rotated D)."""
         products: I32 = self._session.run_named({"rows": levels, "probes": probes.levels})[0]
         return products

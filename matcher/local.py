@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import structlog
 from threadpoolctl import threadpool_limits
 
 from core.errors import UnavailableError
@@ -17,8 +18,10 @@ from matcher.gallery import Gallery
 from matcher.shard import Shard
 
 T = TypeVar("T")
+_log = structlog.get_logger(__name__)
 MAX_WAITING = 256
 """Searches that may wait for the executor: at 1 ms each, four times fewer than a deadline of one second allows."""
+DAMAGED_LOGGED = 20  # references named at a time; the metric counts all
 
 
 @asynccontextmanager
@@ -49,6 +52,8 @@ class LocalShard:
         self._label = ShardId(shards_total=shard.shards_total, shard=shard.shard).label
         self._waiting = 0
         self._references = 0
+        self._collections: set[str] = set()
+        self._told_damaged: set[tuple[str, str]] = set()
         self._changed = asyncio.Condition()
 
     @property
@@ -60,6 +65,11 @@ class LocalShard:
     def references(self) -> int:
         """References in memory when the gallery last changed, over all collections and models."""
         return self._references
+
+    @property
+    def buckets(self) -> range:
+        """Which part of the gallery is this shard's."""
+        return self._shard.buckets
 
     def empty_gallery(self) -> Gallery:
         """Return an empty gallery to fill for ``replace``."""
@@ -86,7 +96,7 @@ class LocalShard:
             self._waiting -= 1
 
     async def apply(self, *changes: GalleryChange) -> None:
-        """Apply changes, see Shard.apply. Raises GenerationGapError, MessageError."""
+        """Apply changes, see Shard.apply. Raises GenerationGapError, MessageError, UnavailableError."""
         try:
             await self._run(lambda: self._shard.apply(*changes))
         finally:
@@ -96,6 +106,10 @@ class LocalShard:
         """Take a complete gallery into use."""
         await self._run(lambda: self._shard.replace(gallery, generation))
         await self._tell()
+
+    def tell_load(self, seconds: float) -> None:
+        """Say how long a load took."""
+        self._metrics.gallery_load_seconds.labels(self._label).set(seconds)
 
     async def wait_generation(self, generation: int, timeout_s: float) -> None:
         """Return once searches see this generation of the gallery.
@@ -131,7 +145,20 @@ class LocalShard:
         self._metrics.gallery_generation.labels(self._label).set(self.generation)
         sizes = self._shard.sizes()
         self._references = sum(sizes.values())
-        for collection, references in sizes.items():
-            self._metrics.gallery_references.labels(collection, self._label).set(references)
+        self._collections |= sizes.keys()
+        for collection in self._collections:
+            self._metrics.gallery_references.labels(collection, self._label).set(sizes.get(collection, 0))
+        self._tell_damaged()
         async with self._changed:
             self._changed.notify_all()
+
+    def _tell_damaged(self) -> None:
+        """Count what is left out, and log each once."""
+        damaged = self._shard.damaged()
+        self._metrics.gallery_damaged.labels(self._label).set(len(damaged))
+        new = [key for key in damaged if key not in self._told_damaged]
+        for reference_id, model in new[:DAMAGED_LOGGED]:
+            _log.error("embedding left out: embed it again", reference=reference_id, model=model, problem=damaged[reference_id, model])
+        if len(new) > DAMAGED_LOGGED:
+            _log.error("more embeddings left out", count=len(new) - DAMAGED_LOGGED)
+        self._told_damaged = set(damaged)

@@ -29,6 +29,9 @@ class NumpyIndex:
     def __len__(self) -> int:
         return int((self._row_of_slot >= 0).sum())
 
+    def reserve(self, rows: int) -> None:
+        """Do nothing: a change copies all rows."""
+
     def add(self, vectors: F32) -> I64:
         """Append rows; holes are not used again."""
         check_array("vectors", vectors, (None, self.dimensions), np.float32)

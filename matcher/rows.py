@@ -1,6 +1,7 @@
-"""Rows of an index in contiguous memory: vectors with their binary and int8 codes, changed in place, never with a hole."""
+"""Rows of an index: vectors in one of three storages, with their binary and int8 codes, changed in place, never with a hole."""
 
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,28 +9,34 @@ from numpy.typing import NDArray
 from core.types import F32, U8
 from matcher.index import I64, check_slots
 from matcher.int8 import BOUNDS, quantise
+from matcher.memory import FileTable, MemoryTable, Table
+from matcher.rotation import rotated_length
 
-T = TypeVar("T", bound=np.generic)
+FIRST_CAPACITY: Final = 256  # rows; then half as many more, so that adding one by one costs O(1) each
 
-FIRST_CAPACITY = 256  # rows; then doubled, so that adding one by one costs O(1) each
+Storage = Literal["fp32", "fp16", "int8"]
+"""Where exact vectors are: in memory as float32; in memory rounded to float16; as float32 in a file, and only codes in memory."""
 
 
 class Rows:
-    """Vectors (n, D) float32, binary codes (n, C) uint8 that the owner fills, and where asked for int8 codes (matcher/int8.py).
+    """Vectors (n, D), binary codes (n, C) uint8 that the owner fills, and where asked for int8 codes (matcher/int8.py).
 
-    Deleting moves the last row into the hole, so rows stay contiguous.
-
-    Callers name rows by slot, which a move does not change. Thread rule: as VectorIndex.
+    Deleting moves the last row into the hole, so rows stay contiguous. Callers name rows by slot, which a move does not change.
+    Thread rule: as VectorIndex.
     """
 
-    def __init__(self, dimensions: int, code_bytes: int, *, int8: bool) -> None:
+    def __init__(self, dimensions: int, code_bytes: int, *, int8: bool, storage: Storage = "fp32", directory: Path | None = None) -> None:
+        """Args: directory: of the file that storage ``int8`` keeps exact vectors in; None = the system's for temporary files."""
         self._count = 0
-        self._vectors = np.zeros((0, dimensions), np.float32)
-        self._codes = np.zeros((0, code_bytes), np.uint8)
-        self._levels = np.zeros((0, dimensions if int8 else 0), np.uint8)
-        self._bounds = np.zeros((0, BOUNDS if int8 else 0), np.float32)
-        self._slot_of_row = np.zeros(0, np.int64)
-        self._row_of_slot = np.zeros(0, np.int64)
+        self._storage = storage
+        kind = np.float16 if storage == "fp16" else np.float32
+        self._vectors: Table = FileTable(dimensions, kind, directory) if storage == "int8" else MemoryTable(dimensions, kind)
+        self._codes = MemoryTable(code_bytes, np.uint8)
+        self._levels = MemoryTable(rotated_length(dimensions) if int8 else 0, np.uint8)
+        self._bounds = MemoryTable(BOUNDS if int8 else 0, np.float32)
+        self._slot_of_row = MemoryTable(1, np.int32)
+        self._row_of_slot = MemoryTable(1, np.int32)
+        self._int8 = int8
         self._slots_made = 0
         self._free: list[int] = []
 
@@ -37,95 +44,110 @@ class Rows:
         return self._count
 
     @property
-    def vectors(self) -> F32:
-        """(n, D) float32 view; valid until the next change."""
-        return self._vectors[: self._count]
+    def vectors(self) -> NDArray[np.float32 | np.float16]:
+        """(n, D) view, float16 in that storage; to read, until the next change."""
+        view: NDArray[np.float32 | np.float16] = self._vectors.array[: self._count]
+        return view
 
     @property
     def codes(self) -> U8:
         """(n, C) uint8 view; valid until the next change."""
-        return self._codes[: self._count]
+        return self._codes.array[: self._count]
 
     @property
     def levels(self) -> U8:
-        """(n, D) uint8 view of the int8 codes, (n, 0) without; valid until the next change."""
-        return self._levels[: self._count]
+        """(n, rotated D) uint8 view of the int8 codes, (n, 0) without; valid until the next change."""
+        return self._levels.array[: self._count]
 
     @property
     def bounds(self) -> F32:
         """(n, BOUNDS) float32 view: each row's scale, error and length (``quantise``), (n, 0) without; valid until the next change."""
-        return self._bounds[: self._count]
+        return self._bounds.array[: self._count]
 
     @property
     def bytes_used(self) -> int:
-        """Bytes of all rows with both slot tables, without spare capacity."""
-        return self._count * (sum(int(array.itemsize * array.shape[1]) for array in self._arrays()) + 2 * 8)
+        """Bytes of all rows in memory with both slot tables, without spare capacity and without what lies in a file."""
+        return self._count * (sum(table.row_bytes for table in self._tables()) + self._slot_of_row.row_bytes + self._row_of_slot.row_bytes)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the rows in a file."""
+        array = self._vectors.array
+        return self._count * int(array.itemsize * array.shape[1]) if self._storage == "int8" else 0
+
+    def exact(self, rows: I64) -> F32:
+        """Return the exact vectors (m, D) float32 of rows (m,), a copy."""
+        return self._vectors.array[rows].astype(np.float32, copy=False)
 
     def slots(self, rows: I64) -> I64:
         """Return the slots of rows (any shape)."""
-        return self._slot_of_row[rows]
+        slots: I64 = self._slot_of_row.array[rows, 0].astype(np.int64)
+        return slots
 
     def rows(self, slots: I64) -> I64:
         """Return the rows of slots. Raises KeyError for a slot without a row."""
-        check_slots(slots, self._row_of_slot[: self._slots_made])
-        return self._row_of_slot[slots]
+        check_slots(slots, self._row_of_slot.array[: self._slots_made, 0])
+        rows: I64 = self._row_of_slot.array[slots, 0].astype(np.int64)
+        return rows
+
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows in all, so that a load of known size moves nothing. Raises UnavailableError (disk full)."""
+        for table in (*self._tables(), self._slot_of_row, self._row_of_slot):
+            table.reserve(rows)
 
     def append(self, vectors: F32) -> tuple[I64, I64]:
-        """Add vectors (N, D) and return their slots and rows; the codes of new rows are zero."""
+        """Add vectors (N, D) and return their slots and rows; the binary codes of new rows are zero.
+
+        Raises:
+            UnavailableError: the disk is full; nothing was added then.
+        """
         first, last = self._count, self._count + len(vectors)
-        self._reserve(last)
+        if last > len(self._slot_of_row.array):
+            self.reserve(max(last, FIRST_CAPACITY, len(self._slot_of_row.array) * 3 // 2))
         rows = np.arange(first, last, dtype=np.int64)
+        self.replace(rows, vectors)  # what may fail comes first
         reused = [self._free.pop() for _ in range(min(len(self._free), len(vectors)))]
         slots = np.concatenate([np.array(reused, np.int64), self._new_slots(len(vectors) - len(reused))])
-        self._codes[first:last] = 0
-        self._slot_of_row[first:last] = slots
-        self._row_of_slot[slots] = rows
+        self._codes.array[first:last] = 0
+        self._slot_of_row.array[first:last, 0] = slots
+        self._row_of_slot.array[slots, 0] = rows
         self._count = last
-        self.replace(rows, vectors)
         return slots, rows
 
     def replace(self, rows: I64, vectors: F32) -> None:
-        """Overwrite the vectors of rows and their int8 codes; the binary codes stay."""
-        self._vectors[rows] = vectors
-        if self._levels.shape[1]:
-            self._levels[rows], self._bounds[rows] = quantise(vectors)
+        """Overwrite the vectors of rows and their int8 codes, which are those of the vectors as they are kept; binary codes stay.
+
+        Raises:
+            UnavailableError: the disk is full.
+        """
+        self._vectors.write(rows, vectors)
+        if self._int8:
+            kept = vectors.astype(np.float16).astype(np.float32) if self._storage == "fp16" else vectors
+            self._levels.array[rows], self._bounds.array[rows] = quantise(kept)
+
+    def set_codes(self, rows: I64 | slice, codes: U8) -> None:
+        """Overwrite the binary codes of rows."""
+        self._codes.array[rows] = codes
 
     def remove(self, slots: I64) -> None:
         """Delete rows; each hole is filled with the last row. Raises KeyError before anything is changed."""
-        check_slots(slots, self._row_of_slot[: self._slots_made])
+        check_slots(slots, self._row_of_slot.array[: self._slots_made, 0])
         for slot in slots.tolist():
-            hole, last = int(self._row_of_slot[slot]), self._count - 1
-            moved = self._slot_of_row[last]
-            self._slot_of_row[hole] = moved
-            self._row_of_slot[moved] = hole
-            self._row_of_slot[slot] = -1
-            for array in self._arrays():
-                array[hole] = array[last]
-                array[last] = 0  # an erased face leaves no copy behind
+            hole, last = int(self._row_of_slot.array[slot, 0]), self._count - 1
+            moved = int(self._slot_of_row.array[last, 0])
+            self._slot_of_row.array[hole] = moved
+            self._row_of_slot.array[moved] = hole
+            self._row_of_slot.array[slot] = -1
+            for table in self._tables():
+                table.write(np.array([hole]), table.array[last : last + 1])
+                table.write(np.array([last]), 0)  # an erased face leaves no copy behind
             self._free.append(slot)
             self._count = last
 
-    def _arrays(self) -> tuple[NDArray[Any], ...]:
+    def _tables(self) -> tuple[Table, ...]:
         """All that is kept of a face."""
         return self._vectors, self._codes, self._levels, self._bounds
 
     def _new_slots(self, count: int) -> I64:
         first, self._slots_made = self._slots_made, self._slots_made + count  # never more than the most rows there were at a time
         return np.arange(first, first + count, dtype=np.int64)
-
-    def _reserve(self, count: int) -> None:
-        if count <= len(self._vectors):
-            return
-        capacity = max(count, FIRST_CAPACITY, 2 * len(self._vectors) if self._count else 0)
-        self._vectors = _grown(self._vectors, capacity, self._count)
-        self._codes = _grown(self._codes, capacity, self._count)
-        self._levels = _grown(self._levels, capacity, self._count)
-        self._bounds = _grown(self._bounds, capacity, self._count)
-        self._slot_of_row = _grown(self._slot_of_row, capacity, self._count)
-        self._row_of_slot = _grown(self._row_of_slot, capacity, self._slots_made)
-
-
-def _grown(array: NDArray[T], capacity: int, count: int) -> NDArray[T]:
-    grown = np.zeros((capacity, *array.shape[1:]), array.dtype)
-    grown[:count] = array[:count]
-    return grown

@@ -1,16 +1,19 @@
 """A shard: its share of the gallery in memory, with the generation it is at. Pure: no clock, no asyncio, no I/O."""
 
 import threading
-import zlib
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from core.errors import MessageError
 from core.schema import GalleryChange, ProbeBatch, ShardAnswer
 from core.types import F32, check_array
+from matcher.buckets import bucket_of, buckets_of
 from matcher.faiss_index import FaissIndex
 from matcher.gallery import Gallery, NewIndex, ReferenceRow
+from matcher.rows import Storage
 
 MAX_K = 1000  # subjects per probe; more is a listing, not a search
 
@@ -26,12 +29,33 @@ class Shard:
     come one after another (each uses its core fully). Never call it on an event loop: LocalShard runs it in one executor.
     """
 
-    def __init__(self, *, shard: int = 0, shards_total: int = 1, new_index: NewIndex = FaissIndex) -> None:
+    def __init__(
+        self,
+        *,
+        shard: int = 0,
+        shards_total: int = 1,
+        storage: Storage = "fp32",
+        directory: Path | None = None,
+        new_index: NewIndex | None = None,
+    ) -> None:
+        """Make an empty shard.
+
+        Args:
+            shard: which, from 0.
+            shards_total: of how many.
+            storage: how exact embeddings are kept, see matcher/rows.py.
+            directory: where storage ``int8`` keeps its file, on a disk; None = the system's folder for temporary files.
+            new_index: instead of the index of that storage.
+
+        Raises:
+            ValueError: there is no such shard.
+        """
         self.shard = shard
         self.shards_total = shards_total
-        self._new_index = new_index
+        self.buckets = buckets_of(shard, shards_total)
+        self._new_index = new_index or partial(FaissIndex, storage=storage, directory=directory)
         self._lock = threading.Lock()
-        self._gallery = Gallery(new_index)
+        self._gallery = self.empty_gallery()
         self._generation = -1
 
     @property
@@ -40,8 +64,8 @@ class Shard:
         return self._generation
 
     def owns(self, subject_id: str) -> bool:
-        """Return whether a subject's references belong to this shard."""
-        return zlib.crc32(subject_id.encode()) % self.shards_total == self.shard
+        """Return whether a subject's references belong to this shard. Raises MessageError when the id is no UUID."""
+        return bucket_of(subject_id) in self.buckets
 
     def empty_gallery(self) -> Gallery:
         """Return an empty gallery to fill beside the one in use, for ``replace``."""
@@ -63,11 +87,12 @@ class Shard:
         """Apply changes in the order of their generations; searches see all of them or none.
 
         A change of the current generation may come again or for another model: it is applied, which changes nothing the second time.
-        Older ones are passed over. A put without an embedding only moves the generation on.
+        Older ones are passed over. A put without an embedding, or for another shard, only moves the generation on. An embedding that
+        can't be used is left out, see ``damaged``: one bad row must not keep the others from being enrolled and erased.
 
         Raises:
             GenerationGapError: when a generation is missing; nothing after the gap is applied.
-            MessageError: when an embedding can't be read.
+            MessageError: when an id is no UUID. UnavailableError: the disk is full (storage int8).
         """
         with self._lock:
             for change in changes:
@@ -105,6 +130,11 @@ class Shard:
                 references=len(part) if part is not None else 0,
             )
 
+    def damaged(self) -> dict[tuple[str, str], str]:
+        """Return (reference id, model) of each stored embedding that is left out, and what is wrong with it."""
+        with self._lock:
+            return self._gallery.damaged
+
     def sizes(self) -> dict[str, int]:
         """Return the number of references by collection, over all models."""
         with self._lock:
@@ -113,16 +143,18 @@ class Shard:
 
 def _row(change: GalleryChange) -> ReferenceRow:
     assert change.embedding is not None
-    vector = change.embedding.unpack()
-    if vector.ndim != 1 or vector.dtype != np.float32:
-        raise MessageError(f"GalleryChange {change.generation}: embedding is {vector.dtype} {vector.shape}, expected float32 (D,)")
+    try:
+        vector = change.embedding.unpack()
+    except MessageError:
+        vector = np.zeros(0, np.float32)
+    usable = vector.ndim == 1 and vector.dtype == np.float32
     return ReferenceRow(
         collection=change.collection,
         model=change.model,
         subject_id=change.subject_id,
         subject=change.subject,
         reference_id=change.reference_id,
-        embedding=vector,
+        embedding=vector if usable else np.zeros(0, np.float32),
         expires_s=change.expires_s,
     )
 

@@ -1,5 +1,7 @@
 """Small galleries for tests of the matcher."""
 
+import uuid
+
 import numpy as np
 
 from core.schema import Array, GalleryChange, ProbeBatch
@@ -16,14 +18,19 @@ def unit_rows(count: int, dimensions: int, seed: int = 0) -> F32:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def id_of(name: str) -> str:
+    """Return the UUID that stands for a name in tests."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
+
+
 def row(subject: str, number: int, vector: F32, *, expires_s: float | None = None, collection: str = "default") -> ReferenceRow:
-    """Return reference ``number`` of a subject, named as its id."""
+    """Return reference ``number`` of a subject."""
     return ReferenceRow(
         collection=collection,
         model=MODEL,
-        subject_id=subject,
+        subject_id=id_of(subject),
         subject=subject.upper(),
-        reference_id=f"{subject}/{number}",
+        reference_id=id_of(f"{subject}/{number}"),
         embedding=vector,
         expires_s=expires_s,
     )

@@ -5,18 +5,22 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
-from core.errors import MessageError
+from core.metrics import Metrics
 from core.ports import Database
 from core.types import F32
+from matcher.buckets import bucket_of
 from matcher.client import MatcherClient
+from matcher.loading import parts_of
 from matcher.local import LocalShard, open_local_shard
 from matcher.shard import Shard
 from matcher.snapshot import CHANNEL, catch_up, follow_gallery, load_shard
-from tests.builders.matcher import MODEL, NOW_S, unit_rows
+from tests.builders.matcher import MODEL, NOW_S, batch, unit_rows
 
 VECTORS = unit_rows(8, 8)
 
@@ -127,11 +131,110 @@ async def test_a_restored_database_loads_everything_again(db: Database, shard: L
     assert (shard.generation, await names(shard)) == (0, set())
 
 
-async def test_a_damaged_embedding_is_named(db: Database, shard: LocalShard) -> None:
-    reference = await enrol(db, "ann", VECTORS[0])
-    await db.execute("update reference_embedding set embedding = '\\x0102'")
-    with pytest.raises(MessageError, match=f"reference {reference}: its embedding by model has 2 bytes: embed it again"):
+@pytest.mark.parametrize(
+    ("stored", "problem"),
+    [
+        ("\\x0102", "has 2 bytes, expected 32"),
+        ("\\x", "has 0 bytes, expected 32"),
+        ("\\x01020304", "has 4 bytes, expected 32"),
+        ("\\x" + "0000c07f" * 8, "holds numbers that are not finite"),
+    ],
+    ids=["odd", "empty", "short", "not finite"],
+)
+async def test_a_damaged_embedding_is_left_out_named_and_counted(db: Database, stored: str, problem: str) -> None:
+    metrics = Metrics()
+    async with open_local_shard(Shard(), metrics=metrics, now_s=lambda: NOW_S) as shard:
+        damaged = await enrol(db, "ann", VECTORS[0])
+        await db.execute(f"update reference_embedding set embedding = '{stored}'")
+        await enrol(db, "ben", VECTORS[1])
+        await enrol(db, "carl", VECTORS[2])
+        with capture_logs() as logs:
+            assert await load_shard(db, shard) == 3
+            await load_shard(db, shard)
+        assert await names(shard) == {"ben", "carl"}
+        told = [(one["reference"], one["problem"]) for one in logs if "left out" in one["event"]]
+        assert told == [(str(damaged), problem)]
+        assert metrics.gallery_damaged.labels("0/1")._value.get() == 1
+        await db.execute("update reference_embedding set embedding = $1 where reference_id = $2", VECTORS[0].tobytes(), damaged)
         await load_shard(db, shard)
+        assert metrics.gallery_damaged.labels("0/1")._value.get() == 0
+        assert await names(shard) == {"ann", "ben", "carl"}
+
+
+async def test_a_damaged_change_does_not_stop_the_ones_behind_it(db: Database, shard: LocalShard) -> None:
+    await enrol(db, "ann", VECTORS[0])
+    await load_shard(db, shard)
+    await enrol(db, "ben", VECTORS[1])
+    await db.execute("update reference_embedding set embedding = '\\x010203' where embedding <> $1", VECTORS[0].tobytes())
+    await enrol(db, "carl", VECTORS[2])
+    await catch_up(db, shard)
+    assert (shard.generation, await names(shard)) == (3, {"ann", "carl"})
+
+
+async def fill(db: Database, subjects: int, each: int, *, dimensions: int = 8) -> None:
+    """Enrol many people at once, at generation 7."""
+    await db.execute(
+        "insert into subject (collection, name, expires_at) select 'default', 'p' || n, "
+        "case when n % 10 = 0 then to_timestamp($2) end from generate_series(1, $1) n",
+        subjects,
+        NOW_S - 1,
+    )
+    await db.execute(
+        "insert into reference (reference_id, subject_id, content_sha256, source, face_jpeg, landmarks, quality) "
+        "select gen_random_uuid(), subject_id, '', '', '', array_fill(0::real, array[10]), 1 from subject, generate_series(1, $1)",
+        each,
+    )
+    rows = await db.fetch("select reference_id from reference")
+    vectors = unit_rows(len(rows), dimensions, 3)
+    await db.executemany(
+        "insert into reference_embedding values ($1, $2, $3)",
+        [(one["reference_id"], MODEL, vector.tobytes()) for one, vector in zip(rows, vectors, strict=True)],
+    )
+    await db.execute("update gallery_generation set generation = 7")
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+async def test_shards_load_disjoint_parts_that_are_everything_and_tell_their_progress(db: Database, connections: int) -> None:
+    await fill(db, 900, 4)
+    merged: list[set[str]] = []
+    for number in range(3):
+        told: list[tuple[int, int]] = []
+        async with open_local_shard(Shard(shard=number, shards_total=3), now_s=lambda: NOW_S) as shard:
+            assert await load_shard(db, shard, connections=connections, on_progress=lambda *at: told.append(at)) == 7  # noqa: B023
+            answer = await shard.ask(batch(VECTORS[:1], k=1000))
+        merged.append({one.subject_id for one in answer.candidates[0]})
+        assert told[0] == (0, answer.references)
+        assert told[-1] == (answer.references, answer.references)
+        assert [at for at, _ in told] == sorted(at for at, _ in told)
+        assert all(bucket_of(subject) in shard.buckets for subject in merged[-1])
+    assert sum(map(len, merged)) == len(set.union(*merged)) == 810  # a tenth has expired
+
+
+async def test_all_connections_read_one_snapshot(db: Database, shard: LocalShard) -> None:
+    """A change that commits while parts are read is in none of them: it comes as a change afterwards."""
+    await fill(db, 900, 8)
+    erased = False
+
+    def erase_all(_loaded: int, _total: int) -> None:
+        nonlocal erased
+        if not erased:
+            erased = True
+            tasks.append(asyncio.create_task(db.execute("delete from subject")))
+
+    tasks: list[asyncio.Task[int]] = []
+    await load_shard(db, shard, connections=3, on_progress=erase_all)
+    await asyncio.gather(*tasks)
+    assert shard.references == 7200
+
+
+def test_parts_cover_every_bucket_once_and_are_of_one_size() -> None:
+    counts = {0: 10, 1: 20, 2: 5000, 3: 900, 4: 300, 1023: 1}
+    parts = list(parts_of(counts, 1000))
+    runs = [(part.subjects[0].int >> 118, part.subjects[1].int >> 118) for part in parts]
+    assert runs == [(0, 1), *[(2, 2)] * 5, (3, 3), (4, 1023)]
+    edges = [(part.references[0].int, part.references[1].int) for part in parts[1:6]]
+    assert (edges[0][0], edges[-1][1]) == (0, 2**128 - 1)
+    assert all(last + 1 == first for (_, last), (first, _) in pairwise(edges))
 
 
 @pytest.mark.parametrize("poll_s", [30.0, 0.02], ids=["notified", "polled"])

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.types import F32
-from matcher.client import merge
+from matcher.gathering import merge
 from matcher.gallery import ReferenceRow
 from matcher.numpy_index import NumpyIndex
 from matcher.shard import Shard

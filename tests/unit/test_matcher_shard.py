@@ -7,9 +7,10 @@ import pytest
 
 from core.errors import MessageError
 from core.schema import Array, ProbeBatch
+from core.types import F32
 from matcher.numpy_index import NumpyIndex
 from matcher.shard import GenerationGapError, Shard
-from tests.builders.matcher import NOW_S, batch, delete, put, row, unit_rows
+from tests.builders.matcher import MODEL, NOW_S, batch, delete, id_of, put, row, unit_rows
 
 VECTORS = unit_rows(6, 8)
 ANN, BEN = row("ann", 0, VECTORS[0]), row("ben", 0, VECTORS[1])
@@ -108,12 +109,36 @@ def test_a_question_that_makes_no_sense(shard: Shard, question: ProbeBatch, text
         shard.search(question, NOW_S)
 
 
-def test_an_embedding_of_another_length_is_refused(shard: Shard) -> None:
-    with pytest.raises(
-        MessageError, match=r"reference carl/0: its embedding by model has shape \(9,\), expected \(8,\) finite numbers: embed it"
-    ):
-        shard.apply(put(6, row("carl", 0, unit_rows(1, 9)[0])))
-    assert shard.generation == 5
+@pytest.mark.parametrize(
+    ("vector", "problem"),
+    [
+        (unit_rows(1, 9)[0], "has 9 numbers, expected 8"),
+        (np.full(8, np.nan, np.float32), "holds numbers that are not finite"),
+        (np.zeros(0, np.float32), "is empty"),
+    ],
+    ids=["length", "not finite", "empty"],
+)
+def test_an_embedding_that_cant_be_used_is_left_out_and_the_rest_goes_on(shard: Shard, vector: F32, problem: str) -> None:
+    shard.apply(put(6, row("carl", 0, vector)), put(7, row("dora", 0, VECTORS[3])))
+    assert (shard.generation, shard.sizes()) == (7, {"default": 3})
+    assert shard.damaged() == {(id_of("carl/0"), MODEL): problem}
+    shard.apply(put(8, row("carl", 0, VECTORS[2])))
+    assert (shard.damaged(), shard.sizes()) == ({}, {"default": 4})
+
+
+def test_a_damaged_embedding_takes_the_place_of_the_one_before(shard: Shard) -> None:
+    """As in a shard that loads now: replicas must not differ in what they have."""
+    shard.apply(put(6, row("ann", 0, np.full(8, np.inf, np.float32))))
+    assert (names(shard), list(shard.damaged())) == (["BEN"], [(id_of("ann/0"), MODEL)])
+    shard.apply(delete(7, ANN))
+    assert shard.damaged() == {}
+
+
+def test_bytes_that_are_no_embedding_are_left_out(shard: Shard) -> None:
+    change = put(6, row("carl", 0, VECTORS[2]))
+    fields = {name: getattr(change, name) for name in change.__struct_fields__}
+    shard.apply(change.__class__(**fields | {"embedding": Array("<f4", (1,), b"123")}))
+    assert (shard.generation, list(shard.damaged().values())) == (6, ["is empty"])
 
 
 def test_a_search_sees_all_of_a_change_or_nothing() -> None:
