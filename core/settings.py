@@ -197,3 +197,9 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"{SECRETS_DIR_VARIABLE}: {err}") from err
     except ValueError as err:  # a TOML syntax error
         raise SettingsError(f"{SETTINGS_FILE}: {err}") from err
+
+
+def child_environment(**variables: str) -> dict[str, str]:
+    """Return the environment for a process of ours: this one's without its Sightline settings, with the given variables."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
+    return inherited | variables

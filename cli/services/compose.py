@@ -50,8 +50,7 @@ def engine_runs() -> bool:
 
 def compose_up(file: Path, kinds: Sequence[Kind]) -> None:
     """Start services and wait until they are healthy. Raises UnavailableError."""
-    profile = ["--profile", "prometheus"] if "prometheus" in kinds else []
-    _compose(file, [*profile, "up", "--detach", "--wait", *kinds], timeout_s=UP_TIMEOUT_S)
+    _compose(file, ["up", "--detach", "--wait", *kinds], timeout_s=UP_TIMEOUT_S)
 
 
 def compose_stop(file: Path, kinds: Sequence[Kind]) -> None:

@@ -26,7 +26,7 @@ class KafkaServer:
     """One broker that is its own controller."""
 
     kind: Kind = "kafka"
-    ports: tuple[str, ...] = ("port", "controller_port")
+    ports: tuple[str, ...] = ("port", "controller_port", "proxied_port", "proxy_port")
     start_timeout_s = 90.0
 
     def fetch(self) -> None:

@@ -31,7 +31,7 @@ class TcpProxy:
     Thread rule: any thread; each call returns when it has taken effect.
     """
 
-    def __init__(self, target_host: str, target_port: int) -> None:
+    def __init__(self, target_host: str, target_port: int, *, port: int = 0) -> None:
         self._target = (target_host, target_port)
         self._loop = asyncio.new_event_loop()
         self._links: set[_Link] = set()
@@ -42,7 +42,7 @@ class TcpProxy:
         """Accepted so far, refused ones included."""
         self._thread = threading.Thread(target=self._loop.run_forever, name="tcp-proxy", daemon=True)
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop).result(5)
+        self._server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", port), self._loop).result(5)
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def __enter__(self) -> "TcpProxy":
