@@ -13,7 +13,7 @@ from core.errors import SettingsError, UnavailableError
 from core.metrics import Metrics
 
 FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 5.0
+LONGEST_PAUSE_S: Final = 2.5  # a server that is back is found within this; a refused attempt costs it little
 STABLE_S: Final = 10.0  # a connection that held so long was a good one: the next loss starts with the shortest pause
 
 Purpose = Literal["publish", "consume"]

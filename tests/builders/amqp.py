@@ -40,7 +40,8 @@ def rabbitmqctl(servers: LocalServers, folder: Path, *args: str) -> str:
         "ERL_EPMD_ADDRESS": LOOPBACK,
         "RABBITMQ_CONF_ENV_FILE": str(folder / "rabbitmq" / "rabbitmq-env.conf"),
     }
-    program = find_program("rabbitmqctl", PACKAGES, folders=[SCRIPTS])
+    inner = Path(SCRIPTS) / "rabbitmqctl"  # not the wrapper that changes to the account ``rabbitmq``
+    program = inner if inner.exists() else find_program("rabbitmqctl", PACKAGES)
     node = f"sightline-{servers.port('rabbitmq')}@localhost"
     command = [str(program), "-n", node, *args]
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
