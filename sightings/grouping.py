@@ -19,8 +19,8 @@ update sighting s set episode_id = t.after from unnest($1::uuid[], $2::uuid[]) t
 """
 
 
-async def update_episodes(db: Database, before: Sequence[Row], changed: Sequence[uuid.UUID], *, gap: timedelta) -> None:
-    """Make episodes right again after sightings were stored or deleted.
+async def update_episodes(db: Database, before: Sequence[Row], changed: Sequence[uuid.UUID], *, gap: timedelta) -> list[uuid.UUID]:
+    """Make episodes right again after sightings were stored or deleted, and return those that may have changed, as they are now.
 
     Args:
         db: the transaction in which that happened; it holds the locks of the cameras concerned.
@@ -41,6 +41,7 @@ async def update_episodes(db: Database, before: Sequence[Row], changed: Sequence
     owner: dict[uuid.UUID, uuid.UUID | None] = dict.fromkeys(after)
     owner |= {part.first_sighting_id: one.episode.episode_id for one in made for part in one.parts if _is_single(part, singles)}
     await _write(db, made, owner, old=reached)
+    return [one.episode.episode_id for one in made]
 
 
 async def _write(db: Database, made: Sequence[Merged], owner: dict[uuid.UUID, uuid.UUID | None], *, old: dict[uuid.UUID, Episode]) -> None:

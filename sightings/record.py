@@ -18,6 +18,7 @@ MAX_TEXT = 1000  # characters; ids are derived from camera names, which are at m
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_S = 32503680000.0  # year 3000; later times are damage, and must not sort above real ones for ever
 _INT32_MAX = (1 << 31) - 1
+_INT53_MAX = (1 << 53) - 1  # what JSON's readers keep exactly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,39 @@ class StoredEpisode:
     last_s: float
     sightings: int
     best_sighting_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAlert:
+    """An alert as people see it: somebody of a watchlist was seen."""
+
+    alert_id: str
+    watchlist: str
+    camera: str
+    subject_id: str | None
+    """None, as the other things that say who it was, once the subject was erased."""
+    subject: str | None
+    sighting_id: str | None
+    """The best sighting when it was raised."""
+    score: float | None
+    episode_id: str | None
+    """None when the identification was taken back since."""
+    first_s: float
+    last_s: float
+    state: str
+    raised_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a batch of arrivals changed."""
+
+    sightings: list[StoredSighting]
+    """Those that changed, as they are now, by time of appearance."""
+    new: frozenset[str] = frozenset()
+    """Ids of those that were not known before."""
+    alerts: list[StoredAlert]
+    """Those that were raised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +144,8 @@ def _problems(sighting: Sighting) -> Iterable[tuple[str, str]]:
         yield name, _id_problem(getattr(sighting, name), required=name == "sighting_id")
     for name in ("track_id", "camera", "region", "reason", "collection", "subject", "model"):
         yield name, _text_problem(getattr(sighting, name), required=name in ("track_id", "camera", "collection", "model"))
-    for name in ("revision", "faces", "shards_missing"):
-        yield name, "" if 0 <= getattr(sighting, name) <= _INT32_MAX else f"{getattr(sighting, name)} is not within 0..{_INT32_MAX}"
+    for name, most in (("revision", _INT53_MAX), ("faces", _INT32_MAX), ("shards_missing", _INT32_MAX)):
+        yield name, "" if 0 <= getattr(sighting, name) <= most else f"{getattr(sighting, name)} is not within 0..{most}"
     for name in ("first_s", "last_s", "best_s"):
         yield name, "" if 0 <= getattr(sighting, name) <= LATEST_S else f"{getattr(sighting, name)} is not a Unix time"
     for name in ("score", "threshold", "quality"):

@@ -22,6 +22,7 @@ _JSON_COLUMNS = {"path", "times"}
 def _upsert_sql() -> str:
     places = (f"${n}::text::jsonb" if column in _JSON_COLUMNS else f"${n}" for n, column in enumerate(_COLUMNS, 1))
     updates = ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS if column not in ("sighting_id", "stored_at"))
+    updates += ", revised_at = now()"
     return (
         f"insert into sighting ({', '.join(_COLUMNS)}) values ({', '.join(places)}) "
         f"on conflict (sighting_id) do update set {updates} where excluded.revision > sighting.revision"

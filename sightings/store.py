@@ -13,9 +13,10 @@ import msgspec
 
 from core.errors import NotFoundError
 from core.ports import Database
+from sightings.alerts import follow_episodes, forget_alerts, raise_alerts
 from sightings.cursor import Cursor
 from sightings.grouping import update_episodes
-from sightings.record import Arrival, Filter, StoredEpisode, StoredSighting, at, parse_id
+from sightings.record import Arrival, Filter, Recorded, StoredEpisode, StoredSighting, at, parse_id
 from sightings.rows import (
     SELECT_EPISODES,
     SELECT_LISTED,
@@ -33,6 +34,13 @@ FORGOTTEN_REASON = "erased"
 _LOCK_CAMERAS = "select pg_advisory_xact_lock(hashtextextended('sightline/sightings/' || camera, 0)) from unnest($1::text[]) camera"
 _LOCK_FORGETTING_SHARED = "select pg_advisory_xact_lock_shared(hashtextextended('sightline/forgetting', 0))"
 _LOCK_FORGETTING = "select pg_advisory_xact_lock(hashtextextended('sightline/forgetting', 0))"
+_CLOSE_SILENT = """
+update sighting set closed = true
+where sighting_id in (
+    select sighting_id from sighting where not closed and revised_at < now() - $1::interval
+    order by revised_at limit $2 for update skip locked)
+returning sighting_id
+"""
 _FORGET = """
 update sighting
 set outcome = 'stranger', reason = $2, subject_id = null, subject = null, reference_id = null, score = null, embedding = null,
@@ -49,14 +57,18 @@ class SightingStore:
         self._gap = episode_gap
 
     async def upsert(self, arrivals: Sequence[Arrival], *, now_s: float) -> list[StoredSighting]:
-        """Store sightings in one transaction.
+        """Store sightings as :meth:`record` does, and return those that changed."""
+        return (await self.record(arrivals, now_s=now_s)).sightings
+
+    async def record(self, arrivals: Sequence[Arrival], *, now_s: float) -> Recorded:
+        """Store sightings, with the episodes they make and the alerts these raise, in one transaction.
 
         Args:
             arrivals: in any order, with repetitions; a revision that is not above the stored one changes nothing.
             now_s: Unix seconds; retention of new sightings counts from here.
 
         Returns:
-            The sightings that changed, as they are now, by time of appearance.
+            What changed.
 
         Raises:
             UnavailableError: nothing was stored.
@@ -73,12 +85,28 @@ class SightingStore:
                 if key not in stored or stored[key]["revision"] < arrival.sighting.revision
             ]
             if not changed:
-                return []
+                return Recorded(sightings=[], alerts=[])
             forgotten = await _forgotten(db, changed)
             await db.executemany(UPSERT_SIGHTING, [sighting_row(_without_forgotten(arrival, forgotten), now_s) for arrival in changed])
             changed_ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in changed]
-            await update_episodes(db, [stored[key] for key in changed_ids if key in stored], changed_ids, gap=self._gap)
+            episodes = await update_episodes(db, [stored[key] for key in changed_ids if key in stored], changed_ids, gap=self._gap)
+            await follow_episodes(db, episodes)
+            alerts = await raise_alerts(db, episodes)
             rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[]) order by s.first_at, s.sighting_id", changed_ids)
+        new = frozenset(str(key) for key in changed_ids if key not in stored)
+        return Recorded(sightings=[stored_sighting(row) for row in rows], new=new, alerts=alerts)
+
+    async def close_silent(self, silence: timedelta, *, limit: int) -> list[StoredSighting]:
+        """Close up to ``limit`` open sightings of which no revision arrived for so long, by the database's clock: their recognizer died.
+
+        A later revision opens them again. Any number of processes may do this at once.
+
+        Returns:
+            What was closed by this call, as it is now.
+        """
+        async with self._db.transaction() as db:
+            closed = await db.fetch(_CLOSE_SILENT, silence, limit)
+            rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[])", [row["sighting_id"] for row in closed])
         return [stored_sighting(row) for row in rows]
 
     async def get(self, sighting_id: str) -> StoredSighting:
@@ -136,7 +164,8 @@ class SightingStore:
             ids = [row["sighting_id"] for row in old]
             gone = await db.fetch(SELECT_SPANS, ids)
             await db.execute("delete from sighting where sighting_id = any($1::uuid[])", ids)
-            await update_episodes(db, gone, [], gap=self._gap)
+            await follow_episodes(db, await update_episodes(db, gone, [], gap=self._gap))
+            await db.execute("delete from alert where raised_at < $1 and last_at < $1", at(before_s))
         return len(gone)
 
     async def _page(
@@ -163,6 +192,7 @@ async def forget_subject(db: Database, subject_id: str) -> int:
         await tx.fetch(_LOCK_FORGETTING)
         await tx.execute("insert into forgotten_subject (subject_id) values ($1) on conflict do nothing", key)
         count = await tx.execute(_FORGET, key, FORGOTTEN_REASON)
+        await forget_alerts(tx, key)
         await tx.execute("delete from episode where subject_id = $1", key)
     return count
 

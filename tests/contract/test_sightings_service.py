@@ -12,7 +12,7 @@ from core.errors import UnavailableError, UsageError
 from core.metrics import Metrics
 from core.ports import Database
 from core.schema import DeadLetter, Sighting, decode, encode
-from sightings.record import Arrival, Filter, StoredSighting
+from sightings.record import Arrival, Filter, Recorded, StoredSighting
 from sightings.retention import Retention
 from sightings.service import TOPIC, SightingsService
 from sightings.store import SightingStore
@@ -29,11 +29,11 @@ class FailingStore(SightingStore):
         self.errors = list(errors)
         self.calls = 0
 
-    async def upsert(self, arrivals: Sequence[Arrival], *, now_s: float) -> list[StoredSighting]:
+    async def record(self, arrivals: Sequence[Arrival], *, now_s: float) -> Recorded:
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
-        return await super().upsert(arrivals, now_s=now_s)
+        return await super().record(arrivals, now_s=now_s)
 
 
 class Bench:
@@ -106,7 +106,7 @@ async def test_a_redelivery_is_told_once(bench: Bench) -> None:
         (encode(sighting("a", best_s=float("nan"))), "Sighting.best_s: nan is not a Unix time"),
         (encode(sighting("a", best_s=1e300)), "Sighting.best_s: 1e+300 is not a Unix time"),
         (encode(sighting("a", score=float("inf"))), "Sighting.score: inf is out of range"),
-        (encode(sighting("a", revision=1 << 40)), "Sighting.revision: 1099511627776 is not within 0..2147483647"),
+        (encode(sighting("a", revision=1 << 60)), "Sighting.revision: 1152921504606846976 is not within 0..9007199254740991"),
         (encode(sighting("a", best_box=(0.0, 0.0, float("nan"), 1.0))), "Sighting.best_box: not finite"),
         (encode(sighting("a", outcome="subject")), "Sighting.outcome: subject without subject_id or name"),
         (encode(sighting("a"), b"<svg onload=alert(1)>"), "Sighting thumbnail: 21 bytes that are not a JPEG"),
