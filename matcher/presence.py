@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import time
@@ -18,7 +19,6 @@ from core.runner import first_error
 from core.topology import ShardId
 from matcher.gathering import missing_from
 from matcher.local import LocalShard
-from matcher.snapshot import catch_up
 
 CHANNEL = "matchers"  # notified when a replica has a new generation, becomes ready or leaves
 BEAT_S = 1.0
@@ -26,6 +26,7 @@ LIVE_S = 5.0  # a replica that is silent for longer is dead: nobody waits for it
 SURE_S = LIVE_S - BEAT_S  # a replica that has not told for longer may count as dead already
 PAUSE_S = 0.02  # between two beats: an import of thousands of photos makes fifty beats a second, not thousands
 TELL_S = 2.0  # a beat that takes longer is lost
+NEWEST_S = 30.0  # for the changes of a whole load
 POLL_S = 0.25  # a lost notification delays an enrolment by this much
 KEPT = "1 hour"  # how long the row of a killed replica stays for operators to look at
 
@@ -43,15 +44,13 @@ _FORGET = f"""
 delete from matcher_replica
 where seen_at < now() - interval '{KEPT}' or (name = $1 and shard = $2 and shards_total = $3 and replica_id <> $4)
 """
+_NEWEST = "select generation from gallery_generation"
 _LEAVE = "with gone as (delete from matcher_replica where replica_id = $1 returning 1) select pg_notify($2, '') from gone"
-# While the server was down nobody could tell: who lived when it stopped is given the time to come back.
-_LIVE = f"""
-select name, host, pid, shard, shards_total, generation, "references", ready
-from matcher_replica, (select pg_postmaster_start_time() as at) as start
-where seen_at > now() - interval '{LIVE_S} s'
-   or (start.at > now() - interval '{LIVE_S} s' and seen_at <= start.at
-       and seen_at > (select max(seen_at) from matcher_replica where seen_at <= start.at) - interval '{LIVE_S} s')
-order by shards_total, shard, name
+_REPLICAS = """
+select name, host, pid, shard, shards_total, generation, "references", ready,
+       extract(epoch from now() - seen_at)::float8 as silent_s,
+       extract(epoch from now() - pg_postmaster_start_time())::float8 as server_s
+from matcher_replica order by shards_total, shard, name
 """
 
 _log = structlog.get_logger(__name__)
@@ -70,6 +69,8 @@ class Replica:
     references: int
     ready: bool
     """It takes probes."""
+    silent_s: float = 0.0
+    """Since its last word, by the database's clock."""
 
 
 class Presence:
@@ -111,9 +112,10 @@ class Presence:
         await self._tell()
 
     async def become_ready(self) -> None:
-        """Tell that probes are taken from now on, then catch up with the gallery, in this order.
+        """Tell that probes are taken from now on, then wait until the shard has all that is committed by now, in this order.
 
         A change that committed before others could see this replica is applied before its first answer; for a later one they wait.
+        Somebody must follow the gallery meanwhile.
 
         Raises:
             UnavailableError: the database does not answer; not ready yet.
@@ -121,7 +123,7 @@ class Presence:
         self._ready = True
         try:
             await self._tell()
-            await catch_up(self._db, self._shard)
+            await self._await_newest(NEWEST_S)
         except UnavailableError:
             self._ready = False
             raise
@@ -131,12 +133,17 @@ class Presence:
 
         While the database is away there is nothing to wait for: the replica answers with the gallery that it has.
         """
-        if self._now_s() - self._tried_s < SURE_S:
+        silent_s = self._now_s() - self._tried_s
+        if silent_s < SURE_S:
             return
-        _log.warning("this matcher slept, catching up first", replica=self.name, seconds=round(self._now_s() - self._tried_s, 1))
+        _log.warning("this matcher slept, catching up first", replica=self.name, seconds=round(silent_s, 1))
         with contextlib.suppress(UnavailableError):
             await self._tell()
-            await catch_up(self._db, self._shard)
+            await self._await_newest(TELL_S)
+
+    async def _await_newest(self, timeout_s: float) -> None:
+        newest = int((await self._db.fetch(_NEWEST))[0]["generation"])
+        await self._shard.wait_generation(newest, timeout_s)
 
     async def leave(self) -> None:
         """Tell that this replica answers no more; if the database is away, it finds out by itself."""
@@ -191,10 +198,10 @@ class Replicas:
 
     async def live(self) -> list[Replica]:
         """Return the matchers that live, by the database's clock. Raises UnavailableError."""
-        return [
-            Replica(shard=ShardId(shards_total=row.pop("shards_total"), shard=row.pop("shard")), **row)
-            for row in await self._db.fetch(_LIVE)
-        ]
+        rows = await self._db.fetch(_REPLICAS)
+        server_s = min((row.pop("server_s") for row in rows), default=0.0)
+        replicas = [Replica(shard=ShardId(shards_total=row.pop("shards_total"), shard=row.pop("shard")), **row) for row in rows]
+        return living(replicas, server_s)
 
     async def await_visible(self, generation: int, timeout_s: float) -> None:
         """Return once every search sees this generation of the gallery: every live matcher has it, and they hold every bucket.
@@ -233,6 +240,23 @@ class Replicas:
     def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
+
+
+def living(replicas: Sequence[Replica], server_s: float) -> list[Replica]:
+    """Return those that told within LIVE_S. Pure.
+
+    While the database server was down nobody could tell: in its first LIVE_S, those who lived when it stopped are taken to live on.
+
+    Args:
+        replicas: as they told.
+        server_s: since when the database server is up.
+    """
+    last_s = min((replica.silent_s for replica in replicas if replica.silent_s >= server_s), default=math.inf)
+    return [
+        replica
+        for replica in replicas
+        if replica.silent_s < LIVE_S or (server_s < LIVE_S and server_s <= replica.silent_s < last_s + LIVE_S)
+    ]
 
 
 def why_not_visible(replicas: Sequence[Replica], generation: int) -> str:

@@ -15,11 +15,13 @@ import structlog
 from core.errors import MessageError, UnavailableError
 from core.metrics import Metrics
 from core.ports import Broker, Database, Delivery, QueueSpec, Subscription
+from core.runner import first_error
 from core.schema import Array, ProbeBatch, ShardAnswer, decode, encode
 from core.topology import PROBES_EXCHANGE, QUEUE_EXPIRES_S, ShardId
 from core.types import F32, check_array
 from matcher.client import BATCH_PROBES
 from matcher.combining import Question, Together
+from matcher.loading import CONNECTIONS, OnProgress, load_shard
 from matcher.local import LocalShard
 from matcher.presence import Presence
 from matcher.snapshot import follow_gallery
@@ -55,8 +57,10 @@ class MatcherService:
     broker: Broker
     shard_id: ShardId
     presence: Presence
-    load: Callable[[], Awaitable[object]]
-    """Fills the shard from the database. Raises UnavailableError, then it is tried again; MessageError."""
+    connections: int = CONNECTIONS
+    """Parallel readers while the shard is loaded."""
+    on_progress: OnProgress | None = None
+    """Told how far the first load is."""
     metrics: Metrics = field(default_factory=Metrics)
     now_s: Callable[[], float] = time.time
     """Unix time, that deadlines are compared with."""
@@ -71,19 +75,29 @@ class MatcherService:
         """Load, then answer until cancelled; then take nothing new, answer what is held, and leave.
 
         Raises:
-            MessageError: a stored embedding is damaged; says which. UnavailableError: no broker at the start.
+            UnavailableError: no broker at the start, or it refuses the queue.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self._patiently(self.presence.begin)
                 tasks.create_task(self.presence.run(), name="presence")
-                await self._patiently(self.load)
-                tasks.create_task(follow_gallery(self.db, self.shard), name="gallery")
+                await self._patiently(self._load)
+                tasks.create_task(follow_gallery(self.db, self.shard, connections=self.connections), name="gallery")
                 tasks.create_task(self._watch_queue(), name="queue")
                 await self._patiently(self.presence.become_ready)
                 await self._serve()
+        except BaseExceptionGroup as failed:
+            raise first_error(failed) from failed
         finally:
             await self.presence.leave()
+
+    async def _load(self) -> None:
+        await load_shard(self.db, self.shard, connections=self.connections, on_progress=self._tell_progress)
+
+    def _tell_progress(self, done: int, total: int) -> None:
+        self._state = f"the gallery is loading: {done} of {total} references"
+        if self.on_progress is not None:
+            self.on_progress(done, total)
 
     async def _patiently(self, work: Callable[[], Awaitable[object]]) -> None:
         while True:

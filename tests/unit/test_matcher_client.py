@@ -11,6 +11,7 @@ from matcher.client import BATCH_PROBES, MatcherClient, ShardPort
 from matcher.local import LocalShard, open_local_shard
 from matcher.numpy_index import NumpyIndex
 from matcher.shard import Shard
+from tests.builders.fleet import loaded_shard, person
 from tests.builders.matcher import MODEL, NOW_S, put, row, unit_rows
 
 VECTORS = unit_rows(80, 8)
@@ -37,10 +38,10 @@ class Away:
         raise UnavailableError("shard 1: away")
 
 
-def loaded(*subjects: int, generation: int = 3) -> Direct:
-    shard = Shard(new_index=NumpyIndex)
-    shard.load([row(f"s{number}", 0, VECTORS[number]) for number in subjects], generation)
-    return Direct(shard)
+def loaded(shard: int = 0, shards_total: int = 1, *, people: int = 80, generation: int = 3) -> Direct:
+    """A shard of a gallery of P0, P1, ...: spread evenly over the buckets."""
+    rows = [person(number, VECTORS[number], people=people) for number in range(people)]
+    return Direct(loaded_shard(rows, shard, shards_total, generation=generation))
 
 
 def client(*shards: ShardPort, timeout_s: float = 5.0) -> MatcherClient:
@@ -48,16 +49,17 @@ def client(*shards: ShardPort, timeout_s: float = 5.0) -> MatcherClient:
 
 
 async def test_candidates_of_all_shards_are_ranked_together() -> None:
-    answer = await client(loaded(0, 1), loaded(2, generation=2)).search(VECTORS[2:3], model=MODEL, collection="default", k=2)
+    shards = [loaded(0, 2, people=3), loaded(1, 2, people=3, generation=2)]
+    answer = await client(*shards).search(VECTORS[2:3], model=MODEL, collection="default", k=2)
     first, second = answer.candidates[0]
-    assert (first.subject, first.rank, second.rank) == ("S2", 1, 2)
+    assert (first.subject, first.rank, second.rank) == ("P2", 1, 2)
     assert (answer.generation, answer.shards_missing, answer.references) == (2, 0, 3)
 
 
 @pytest.mark.parametrize("missing", [Away(), Silent()])
 async def test_a_missing_shard_is_counted_and_the_answer_comes_in_time(missing: ShardPort) -> None:
-    answer = await client(loaded(0), missing, timeout_s=0.05).search(VECTORS[:1], model=MODEL, collection="default", k=2)
-    assert ([one.subject for one in answer.candidates[0]], answer.shards_missing) == (["S0"], 1)
+    answer = await client(loaded(0, 2, people=2), missing, timeout_s=0.05).search(VECTORS[:1], model=MODEL, collection="default", k=2)
+    assert ([one.subject for one in answer.candidates[0]], answer.shards_missing) == (["P0"], 1)
 
 
 async def test_no_shard_at_all_is_an_error() -> None:
@@ -67,23 +69,23 @@ async def test_no_shard_at_all_is_an_error() -> None:
 
 async def test_many_probes_go_in_batches_and_come_back_in_order() -> None:
     assert len(VECTORS) > BATCH_PROBES
-    answer = await client(loaded(*range(0, 80, 2)), loaded(*range(1, 80, 2))).search(VECTORS, model=MODEL, collection="default", k=1)
-    assert [of_probe[0].subject for of_probe in answer.candidates] == [f"S{number}" for number in range(80)]
+    answer = await client(loaded(0, 2), loaded(1, 2)).search(VECTORS, model=MODEL, collection="default", k=1)
+    assert [of_probe[0].subject for of_probe in answer.candidates] == [f"P{number}" for number in range(80)]
 
 
 async def test_no_probes_tell_the_size_of_the_gallery() -> None:
-    answer = await client(loaded(0, 1)).search(np.zeros((0, 8), np.float32), model=MODEL, collection="default", k=1)
+    answer = await client(loaded(people=2)).search(np.zeros((0, 8), np.float32), model=MODEL, collection="default", k=1)
     assert (answer.candidates, answer.references) == ((), 2)
 
 
 async def test_an_empty_collection_has_no_candidates() -> None:
-    answer = await client(loaded(0)).search(VECTORS[:2], model=MODEL, collection="nobody", k=1)
+    answer = await client(loaded()).search(VECTORS[:2], model=MODEL, collection="nobody", k=1)
     assert (answer.candidates, answer.references) == (((), ()), 0)
 
 
 async def test_a_question_that_makes_no_sense_is_one_error() -> None:
     with pytest.raises(MessageError, match="9 dimensions, model has 8"):
-        await client(loaded(0), loaded(1)).search(unit_rows(1, 9), model=MODEL, collection="default", k=1)
+        await client(loaded(0, 2), loaded(1, 2)).search(unit_rows(1, 9), model=MODEL, collection="default", k=1)
 
 
 class TestLocalShard:
