@@ -1,5 +1,6 @@
 """A whole fleet on this machine: real servers, every kind of process by its command, people enrolled, simulated cameras added."""
 
+import asyncio
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
+from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 
@@ -15,8 +17,11 @@ import msgspec
 
 from cli.demo.script import KNOWN
 from cli.services.member import Member, Samples
+from core.adapters.postgres import open_database
 from core.errors import UnavailableError
+from core.secrets import open_secret_box
 from core.settings import child_environment
+from ingest.cameras import CameraSpec, CameraStore
 
 COMMAND_TIMEOUT_S = 120.0
 POLL_S = 0.5
@@ -100,11 +105,12 @@ class Fleet:
             raise UnavailableError(f"sightline {' '.join(words)} ended with {done.returncode}: {said}")
         return [msgspec.json.decode(line) for line in done.stdout.splitlines() if line.strip()]
 
-    def prepare(self, cameras: Mapping[str, tuple[str, str]]) -> None:
-        """Make topics, enrol the known people, watch for them, add cameras.
+    def prepare(self, cameras: Mapping[str, tuple[str, str]], *, partitions: int | None = None) -> None:
+        """Enrol the known people, add cameras, make the topics for them.
 
         Args:
             cameras: name -> (region, URL).
+            partitions: of each frames topic; None = from the number of cameras.
         """
         photos = self.folder / "photos"
         photos.mkdir(exist_ok=True)
@@ -112,10 +118,13 @@ class Fleet:
         for known in KNOWN:
             (photos / f"{known.name}.jpg").write_bytes(shipped.joinpath(f"{known.photo}.jpg").read_bytes())
         self.run("enroll", str(photos))
-        for name, (region, url) in cameras.items():
-            self.run("cameras", "add", name, url, "--region", region)
-        self.run("topics", "ensure")
         shutil.rmtree(photos)
+        self.place_cameras(cameras)
+        self.run("topics", "ensure", *(() if partitions is None else ("--partitions", str(partitions))))
+
+    def place_cameras(self, cameras: Mapping[str, tuple[str, str]]) -> None:
+        """Make these, name -> (region, URL), the cameras that there are; running ingesters follow."""
+        asyncio.run(_place_cameras(self.settings["SIGHTLINE_DATABASE_URL"], self.folder / "data", cameras))
 
     def add(self, name: str, *words: str) -> Member:
         """Start one more process; ``await_ready`` waits for it."""
@@ -174,6 +183,17 @@ class Fleet:
         lines = self.run("audit", "frames", "--since", since, "--wait", str(wait_s), expect=(0, 1))
         cameras = tuple(msgspec.convert(line, CameraAccount) for line in lines if "camera" in line)
         return Account(cameras=cameras, balanced=any(line.get("balanced") is True for line in lines))
+
+
+async def _place_cameras(url: str, data_dir: Path, cameras: Mapping[str, tuple[str, str]]) -> None:
+    async with open_database(url, data_dir=data_dir, migrations=files("deploy") / "migrations") as db:
+        store = CameraStore(db, open_secret_box(data_dir))
+        there = {record.spec.name for record in await store.list()}
+        for name in there - set(cameras):
+            await store.remove(name)
+        for name, (region, address) in cameras.items():
+            if name not in there:
+                await store.add(CameraSpec(name=name, url=address, region=region))
 
 
 def until(question: Callable[[], bool], timeout_s: float, what: str) -> float:

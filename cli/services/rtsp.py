@@ -135,7 +135,7 @@ class RtspServer:
         try:
             while True:
                 await asyncio.sleep(self._base_s + shift_s + number / clip.fps - time.monotonic())
-                picture = self._picture(clip, number)
+                picture = self._picture(camera, number)
                 started = started or picture.key
                 if started:
                     sequence = _send(writer, picture, sequence, int(number * RTP_CLOCK_HZ / clip.fps))
@@ -146,13 +146,14 @@ class RtspServer:
         finally:
             self.clients[camera] -= 1
 
-    def _picture(self, clip: Clip, number: int) -> Picture:
+    def _picture(self, camera: str, number: int) -> Picture:
         """Return what a camera shows at a tick of its clock."""
+        clip = self._clips[camera]
         if self._began_s is None:
             return clip.pictures[0]
         at = number - round((self._began_s - self._base_s) * clip.fps)
         if self._loop_clips:
-            return clip.pictures[at % len(clip.pictures)]
+            return clip.pictures[(at + zlib.crc32(camera.encode())) % len(clip.pictures)]  # each camera begins elsewhere in its clip
         return clip.pictures[at] if 0 <= at < len(clip.pictures) else clip.pictures[0]
 
 
