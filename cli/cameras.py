@@ -213,6 +213,6 @@ def _with_store(ctx: typer.Context, work: Callable[[Any], Awaitable[None]]) -> N
         from ingest.cameras import CameraStore
 
         async with open_database_for(settings) as db:
-            await work(CameraStore(db, open_secret_box(settings.data_dir)))
+            await work(CameraStore(db, open_secret_box(settings.data_dir, settings.secret_key)))
 
     run_async(opened())

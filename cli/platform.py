@@ -148,7 +148,7 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
     async with open_gallery(settings) as gallery:
         log, live, events = MemoryLog(), LiveTracks(), EventHub()
         sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
-        cameras = CameraStore(gallery.db, open_secret_box(settings.data_dir))
+        cameras = CameraStore(gallery.db, open_secret_box(settings.data_dir, settings.secret_key))
         yield Platform(
             settings=settings,
             gallery=gallery,

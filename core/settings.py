@@ -152,6 +152,9 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     broker: BrokerSettings = BrokerSettings()
     matcher: MatcherSettings = MatcherSettings()
+    secret_key: SecretStr | None = None
+    """Key of the secrets in the database (camera URLs), base64 of 32 bytes: processes on several machines need the same one.
+    None = the file secret.key in data_dir, made when absent."""
     metrics: MetricsSettings = MetricsSettings()
     models: ModelSettings = ModelSettings()
     ingest: IngestSettings = IngestSettings()

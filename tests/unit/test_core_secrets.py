@@ -1,10 +1,12 @@
 """Secrets at rest."""
 
+import base64
 import stat
 import threading
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from core.errors import SettingsError
 from core.secrets import KEY_FILE, SecretBox, open_secret_box
@@ -54,7 +56,7 @@ def test_a_secret_does_not_open_under_another_name(tmp_path: Path) -> None:
 def test_a_lost_key_is_named(tmp_path: Path) -> None:
     sealed = open_secret_box(tmp_path).seal("x", label="camera door")
     (tmp_path / KEY_FILE).unlink()
-    with pytest.raises(SettingsError, match="restore the key file"):
+    with pytest.raises(SettingsError, match="restore the key of that time"):
         open_secret_box(tmp_path).open(sealed, label="camera door")
 
 
@@ -62,3 +64,17 @@ def test_a_damaged_key_file_is_named(tmp_path: Path) -> None:
     (tmp_path / KEY_FILE).write_bytes(b"short")
     with pytest.raises(SettingsError, match=r"secret\.key: 5 bytes instead of 32"):
         open_secret_box(tmp_path)
+
+
+def test_a_key_of_the_settings_opens_what_its_key_file_sealed_elsewhere(tmp_path: Path) -> None:
+    sealed = open_secret_box(tmp_path / "one").seal("rtsp://a", label="l")
+    key = SecretStr(base64.b64encode((tmp_path / "one" / KEY_FILE).read_bytes()).decode() + "\n")
+    assert open_secret_box(tmp_path / "two", key).open(sealed, label="l") == "rtsp://a"
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize(("key", "message"), [("geheim", "expected base64 of 32 bytes"), ("Z2VoZWlt", "6 bytes instead of 32")])
+def test_an_impossible_key_is_one_clear_line_without_the_key(tmp_path: Path, key: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^secret_key: {message}") as caught:
+        open_secret_box(tmp_path, SecretStr(key))
+    assert key not in str(caught.value)
