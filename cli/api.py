@@ -55,7 +55,7 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
     async with open_gallery(settings) as gallery:
         events = EventHub()
         sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
-        cameras, leases = CameraStore(gallery.db, open_secret_box(settings.data_dir)), LeaseStore(gallery.db)
+        cameras, leases = CameraStore(gallery.db, open_secret_box(settings.data_dir, settings.secret_key)), LeaseStore(gallery.db)
         services = ApiServices(
             settings=settings,
             metrics=gallery.metrics,
