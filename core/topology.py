@@ -10,6 +10,8 @@ DEAD_PREFIX = "dead."
 """Topic of what could not be processed: ``dead.<topic>``."""
 REPLAY_HEADER = "replay"
 """Record header of what ``sightline replay`` published again; its value names the run."""
+REASON_HEADER = "dead-reason"
+"""Record header of a dead letter, for people with generic tools; the DeadLetter before the payload says it all."""
 RECOGNIZE_GROUP = "recognize"
 SIGHTINGS_GROUP = "sightings"
 

@@ -17,10 +17,8 @@ from core.metrics import Metrics
 from core.ports import OnRevoked, Record
 from core.schema import DeadLetter, encode
 from core.settings import KafkaSettings
-from core.topology import DEAD_PREFIX
+from core.topology import DEAD_PREFIX, REASON_HEADER
 
-REASON_HEADER = "dead-reason"
-"""Record header of a dead letter, for people with generic tools; the DeadLetter before the payload says it all."""
 MAX_REASON_CHARS = 2000
 DEAD_RETRY_S = 0.5
 CHECK_S = 2.0

@@ -13,18 +13,23 @@ PARTITION_STEP = 12  # shares evenly among 2, 3, 4, 6 and 12 workers
 MAX_PARTITIONS = 768  # of a topic; a region that needs more is better cut in two
 DEAD_PARTITIONS = 3
 HOUR_MS = 3_600_000
+SIZE_KEY = "max.message.bytes"
 SEGMENT_BYTES = 256 << 20
 SEGMENTS_PER_RETENTION = 8  # Kafka forgets whole segments: this many to a retention keep the disk within an eighth of the promise
 
 
+FRAMES_HOURS = 4.0  # longer than any outage of the recognizers that is to cost no frame, and as far back as a replay goes
+SIGHTINGS_HOURS = 7 * 24.0
+DEAD_HOURS = 14 * 24.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long Kafka keeps what, in hours."""
+    """How long Kafka keeps what, in hours. None = the default above; a topic that is there then keeps what it has."""
 
-    frames: float = 4.0
-    """Longer than any outage of the recognizers that is to cost no frame, and as far back as a replay goes."""
-    sightings: float = 7 * 24.0
-    dead: float = 14 * 24.0
+    frames: float | None = None
+    sightings: float | None = None
+    dead: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,8 @@ class TopicSpec:
     partitions: int
     replication: int
     config: tuple[tuple[str, str], ...]
+    enforced: frozenset[str] = frozenset()
+    """Keys of config that are set even when the topic is there; sizes are only raised."""
 
 
 def partitions_for(cameras: int, *, per_partition: int = CAMERAS_PER_PARTITION) -> int:
@@ -55,22 +62,27 @@ def fleet_topics(
         frame_partitions: of each frames topic, instead of the rule.
     """
 
-    def spec(name: str, partitions: int, hours: float, most_bytes: int) -> TopicSpec:
+    def spec(name: str, partitions: int, hours: tuple[float | None, float], most_bytes: int) -> TopicSpec:
+        asked, default = hours
+        keep_ms = (default if asked is None else asked) * HOUR_MS
         config = {
-            "retention.ms": str(int(hours * HOUR_MS)),
-            "segment.ms": str(int(hours * HOUR_MS / SEGMENTS_PER_RETENTION)),
+            "retention.ms": str(int(keep_ms)),
+            "segment.ms": str(int(keep_ms / SEGMENTS_PER_RETENTION)),
             "segment.bytes": str(SEGMENT_BYTES),
             "max.message.bytes": str(most_bytes + (64 << 10)),  # the batch around a record
             "min.insync.replicas": str(max(1, replication - 1)),
             "cleanup.policy": "delete",
         }
-        return TopicSpec(name=name, partitions=partitions, replication=replication, config=tuple(config.items()))
+        enforced = {SIZE_KEY} | ({"retention.ms", "segment.ms"} if asked is not None else set())
+        return TopicSpec(
+            name=name, partitions=partitions, replication=replication, config=tuple(config.items()), enforced=frozenset(enforced)
+        )
 
     sighting_partitions = partitions_for(sum(cameras.values()), per_partition=SIGHTING_CAMERAS_PER_PARTITION)
     live = [
-        spec(frames_topic(region), frame_partitions or partitions_for(count), retention.frames, MAX_RECORD_BYTES)
+        spec(frames_topic(region), frame_partitions or partitions_for(count), (retention.frames, FRAMES_HOURS), MAX_RECORD_BYTES)
         for region, count in sorted(cameras.items())
     ]
-    live.append(spec(SIGHTINGS_TOPIC, sighting_partitions, retention.sightings, MAX_RECORD_BYTES))
-    dead = [spec(DEAD_PREFIX + topic.name, DEAD_PARTITIONS, retention.dead, MAX_DEAD_LETTER_BYTES) for topic in live]
-    return live + dead
+    live.append(spec(SIGHTINGS_TOPIC, sighting_partitions, (retention.sightings, SIGHTINGS_HOURS), MAX_RECORD_BYTES))
+    hours = (retention.dead, DEAD_HOURS)
+    return live + [spec(DEAD_PREFIX + topic.name, DEAD_PARTITIONS, hours, MAX_DEAD_LETTER_BYTES) for topic in live]

@@ -1,6 +1,6 @@
 """Topics of the fleet: made, grown, looked at. Blocking calls: commands make them directly, services in a thread."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
 )
 
 from core.adapters.kafka_config import client_config
-from core.adapters.kafka_plan import TopicSpec
+from core.adapters.kafka_plan import SIZE_KEY, TopicSpec
 from core.adapters.kafka_report import Reporter
 from core.errors import SightlineError, UnavailableError, UsageError
 from core.metrics import Metrics
@@ -27,6 +27,7 @@ from core.settings import KafkaSettings
 from core.topology import DEAD_PREFIX, FRAMES_PREFIX, SIGHTINGS_TOPIC
 
 TIMEOUT_S = 10.0
+CONNECT_S = 5.0  # every call begins with the list of topics: when nobody answers that, nobody is there
 
 T = TypeVar("T")
 
@@ -75,8 +76,8 @@ class TopicAdmin:
         """Return the names of the fleet's topics that are there."""
         return sorted(name for name in self._metadata() if name.startswith((FRAMES_PREFIX, DEAD_PREFIX)) or name == SIGHTINGS_TOPIC)
 
-    def ensure(self, specs: Sequence[TopicSpec], *, apply: Iterable[str] = ()) -> list[Ensured]:
-        """Make the topics that are not there; of the others set the configuration keys ``apply`` where they differ. Never grows one."""
+    def ensure(self, specs: Sequence[TopicSpec]) -> list[Ensured]:
+        """Make the topics that are not there; of the others set what their spec enforces. Never grows one."""
         there = self.partitions()
         new = [spec for spec in specs if spec.name not in there]
         topics = [NewTopic(s.name, num_partitions=s.partitions, replication_factor=s.replication, config=dict(s.config)) for s in new]
@@ -84,7 +85,7 @@ class TopicAdmin:
         for future in created.values():
             self._result(future, but=KafkaError.TOPIC_ALREADY_EXISTS)
         old = [spec for spec in specs if spec.name in there]
-        changed = self._configure(old, set(apply)) if old and apply else set()
+        changed = self._configure([spec for spec in old if spec.enforced])
         names = {spec.name for spec in new}
         return [
             Ensured(
@@ -159,14 +160,17 @@ class TopicAdmin:
         answer = self._result(self._client.list_consumer_group_offsets([asked], request_timeout=TIMEOUT_S)[group])
         return {(one.topic, one.partition): one.offset for one in answer.topic_partitions if one.offset >= 0}
 
-    def _configure(self, specs: Sequence[TopicSpec], keys: set[str]) -> set[str]:
-        """Set some keys of topics to what they should be and return the topics where that changed anything."""
+    def _configure(self, specs: Sequence[TopicSpec]) -> set[str]:
+        """Set what topics enforce and return those where that changed anything."""
+        if not specs:
+            return set()
         resources = {spec.name: ConfigResource(ResourceType.TOPIC, spec.name) for spec in specs}
         answers = self._client.describe_configs(list(resources.values()), request_timeout=TIMEOUT_S)
         now = {resource.name: self._result(future) for resource, future in answers.items()}
         changes = []
         for spec in specs:
-            wanted = {key: value for key, value in spec.config if key in keys and now[spec.name][key].value != value}
+            is_value = {key: entry.value for key, entry in now[spec.name].items()}
+            wanted = {key: value for key, value in spec.config if key in spec.enforced and _differs(key, is_value[key], value)}
             if wanted:
                 entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in wanted.items()]
                 changes.append(ConfigResource(ResourceType.TOPIC, spec.name, incremental_configs=entries))
@@ -176,7 +180,7 @@ class TopicAdmin:
 
     def _metadata(self) -> Mapping[str, Any]:
         try:
-            topics: Mapping[str, Any] = self._client.list_topics(timeout=TIMEOUT_S).topics
+            topics: Mapping[str, Any] = self._client.list_topics(timeout=CONNECT_S).topics
         except KafkaException as err:
             raise self._explained(err) from err
         return topics
@@ -192,6 +196,11 @@ class TopicAdmin:
 
     def _explained(self, err: KafkaException) -> SightlineError:
         error = err.args[0]
+        self._client.poll(0)  # lets librdkafka tell why
         if self._reporter.trouble or error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN):
             return UnavailableError(self._reporter.trouble or f"Kafka does not answer: {error.str()}")
         return SightlineError(f"Kafka refuses: {error.str()}")
+
+
+def _differs(key: str, now: str, wanted: str) -> bool:
+    return int(now) < int(wanted) if key == SIZE_KEY else now != wanted
