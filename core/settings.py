@@ -56,7 +56,9 @@ class IngestSettings(_Group):
     spool_bytes: Annotated[int, Field(ge=0, le=1 << 40)] = 1 << 30
     """Gated frames kept on disk (data_dir/spool) while Kafka is away; what does not fit is dropped and counted."""
     lease_s: Annotated[float, Field(ge=2, le=60)] = 6.0
-    """A fleet's ingester that is silent for so long loses its cameras to the others."""
+    """A fleet's ingester that is silent for so long loses its cameras to the others; the same for all of them."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
+    """Of this ingester in its fleet; one that starts again under its name has its cameras at once. Empty = host and process id."""
 
 
 class RecognizeSettings(_Group):
