@@ -122,8 +122,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             parts = report.nodeid.split("/")
             tier = parts[1] if len(parts) > 2 else "other"
             tiers[tier][outcome] += 1
-            seconds[tier] += report.duration
-            servers[tier] |= {value for name, value in report.user_properties if name == "server"}
+            seconds[tier] += getattr(report, "duration", 0.0)  # a file that could not be collected took no time
+            servers[tier] |= {value for name, value in getattr(report, "user_properties", ()) if name == "server"}
     facts = config.stash[FACTS]
     for tier in sorted(tiers):
         counts = ", ".join(f"{count} {outcome}" for outcome, count in tiers[tier].items())
