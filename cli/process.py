@@ -94,14 +94,14 @@ def _app(process: Process) -> web.Application:
     return app
 
 
-def require_fleet(settings: Settings, *, log: bool = True, broker: bool = True) -> None:
+def require_fleet(settings: Settings, *, database: bool = True, log: bool = True, broker: bool = True) -> None:
     """Check that the settings name servers that several processes can share.
 
     Raises:
         SettingsError: naming each that does not.
     """
     lacking = []
-    if settings.database_url == "embedded:" and not settings.data_dir.exists():
+    if database and settings.database_url == "embedded:" and not settings.data_dir.exists():
         lacking.append("database_url: postgresql://user:password@host/name (or a data folder that all processes of this machine share)")
     if log and settings.log_url == "memory:":
         lacking.append("log_url: kafka://host:port")

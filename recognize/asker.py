@@ -116,7 +116,7 @@ def _story(seen: Passing, track: Track, decision: Decision, times: StageTimes) -
     if story is None:
         story = stories[track.track_id] = TrackStory(
             decision=decision, times=times, best_s=shot_s, best_box=(x1, y1, x2, y2), best_quality=newest.quality.value,
-            picture=picture_of(seen.shown.frame.image, track),
+            picture=picture_of(seen.shown.frame.image, track), replayed_s=seen.shown.replayed_s,
         )  # fmt: skip
     elif newest.t_s == seen.now_s and newest.quality.value > story.best_quality:
         story.best_s, story.best_box, story.best_quality = shot_s, (x1, y1, x2, y2), newest.quality.value

@@ -7,6 +7,7 @@ from core.errors import MessageError, UnreadableMediaError
 from core.jpeg import decode_jpeg
 from core.ports import Record
 from core.schema import FrameHeader, decode
+from core.topology import REPLAY_HEADER
 from core.types import Frame
 from recognize.shown import Shown
 
@@ -46,6 +47,7 @@ def _read(record: Record, received_s: float, clock: Callable[[], float]) -> Show
         scene_cut=header.scene_cut,
         received_s=received_s,
         decoded_s=clock(),
+        replayed_s=received_s if any(name == REPLAY_HEADER for name, _ in record.headers) else 0.0,
         partition=(record.topic, record.partition),
     )
 

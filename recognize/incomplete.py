@@ -1,6 +1,5 @@
 """Sightings that were decided while a shard of the gallery was away, until every shard has answered. Pure; no clock."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -94,13 +93,9 @@ def answered(item: Incomplete, answer: MatchAnswer, row: int, policy: ThresholdP
     told = item.told
     story.decision, story.shards_missing = decision, answer.shards_missing
     story.revision = next_revision(
-        story.revision, lasted_s=told.last_s - told.first_s, closed=told.closed, complete=not answer.shards_missing
-    )
+        story.revision, lasted_s=told.last_s - told.first_s, closed=told.closed, complete=not answer.shards_missing,
+        replayed_s=story.replayed_s,
+    )  # fmt: skip
     story.told = story.state
     item.told = msgspec.structs.replace(told, revision=story.revision, shards_missing=answer.shards_missing, **decided_fields(decision))
     return item.told
-
-
-def probes_of(items: Sequence[Incomplete]) -> list[F32]:
-    """Return the embeddings to ask with."""
-    return [item.probe for item in items]

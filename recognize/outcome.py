@@ -18,6 +18,8 @@ THUMBNAIL_PX = 256  # longest side: enough for a person to compare faces, 8 to 1
 THUMBNAIL_QUALITY = 85
 THUMBNAIL_MARGIN = 0.4  # of the face box on each side: hair and shoulders help people
 
+REPLAY_STEP = 1_000_000  # revisions a second of the clock: one replay of a track is above the last, and all stay below 2**53
+
 State = tuple[str, str | None, bool]
 """What people are told of a track: outcome, subject id, and whether every shard was asked."""
 
@@ -40,6 +42,8 @@ class TrackStory:
     told: State | None = None
     """What the last message said; None before the first."""
     told_at_s: float = field(default=float("-inf"))
+    replayed_s: float = 0.0
+    """See next_revision."""
     closed: bool = False
     """The last message said that the track has ended."""
 
@@ -56,7 +60,7 @@ class TrackStory:
         return self.jpeg
 
 
-def next_revision(before: int, *, lasted_s: float, closed: bool, complete: bool) -> int:
+def next_revision(before: int, *, lasted_s: float, closed: bool, complete: bool, replayed_s: float = 0.0) -> int:
     """Return the revision of a sighting's next message. Pure.
 
     It grows with the time that the track covers, by capture times; of two messages up to the same frame the one that ends the track is
@@ -68,8 +72,10 @@ def next_revision(before: int, *, lasted_s: float, closed: bool, complete: bool)
         lasted_s: from the track's first frame to its last, capture times.
         closed: whether the message says that the track has ended.
         complete: whether every shard of the gallery was asked.
+        replayed_s: when an operator had the track looked at anew, Unix seconds; 0 = it is no replay. What is found then is above what
+            was found before, however often it is done.
     """
-    return max(before + 1, 8 * int(1000 * max(0.0, lasted_s)) + 4 * closed + 3 * complete)
+    return max(before + 1, REPLAY_STEP * int(replayed_s) + 8 * int(1000 * max(0.0, lasted_s)) + 4 * closed + 3 * complete)
 
 
 def picture_of(image: Image, track: Track) -> Image:
@@ -107,7 +113,8 @@ def sighting_of(track: Track, story: TrackStory, origin: Mapping[str, str], *, c
         closed: whether the track has ended.
     """
     complete = story.shards_missing == 0
-    story.revision = next_revision(story.revision, lasted_s=track.last_s - track.first_s, closed=closed, complete=complete)
+    lasted_s = track.last_s - track.first_s
+    story.revision = next_revision(story.revision, lasted_s=lasted_s, closed=closed, complete=complete, replayed_s=story.replayed_s)
     story.told, story.told_at_s, story.closed = story.state, track.last_s, closed
     fused = track.fused()
     message = Sighting(

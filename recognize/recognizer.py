@@ -153,7 +153,7 @@ class Recognizer:
     def _repeats(self, shown: Shown) -> bool:
         camera = self._camera(shown)
         camera.partition = shown.partition
-        repeats = camera.repeats(shown.frame.frame_id)
+        repeats = camera.repeats(shown.frame.frame_id) and not shown.replayed_s
         if repeats:
             self._metrics.frames_repeated.labels(camera.name, camera.region).inc()
         return repeats

@@ -19,6 +19,8 @@ class Shown:
     received_s: float = 0.0
     """Unix seconds; 0 = not from a log."""
     decoded_s: float = 0.0
+    replayed_s: float = 0.0
+    """When an operator had it looked at anew, Unix seconds; 0 = not replayed."""
     partition: Partition | None = None
     """Where it came from: its camera stays with this worker as long as the partition does."""
 

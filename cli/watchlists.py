@@ -1,0 +1,240 @@
+"""``sightline watchlists``: whose appearance raises an alert, and the alerts there were."""
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cli.output import JSON_OPTION, console, emit, run_async
+from cli.times import HELP, parse_time
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.ports import Database
+    from sightings.record import StoredAlert
+    from sightings.watchlists import Watchlist, WatchlistStore
+
+NAME = typer.Argument(help="Name of a watchlist.")
+SUBJECTS = typer.Argument(help="Names or ids of enrolled people.")
+PAGE = 500
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def watchlists() -> None:
+    """Say whose appearance raises an alert, and list the alerts. What is changed holds from the next sighting on."""
+
+
+@app.command()
+def add(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Letters, digits, dots, underscores and dashes.")],
+    collection: Annotated[str | None, typer.Option(help="The gallery whose people it lists (default: recognize.collection).")] = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Make a watchlist."""
+    chosen = collection or ctx.obj.settings().recognize.collection
+
+    async def work(store: "WatchlistStore") -> None:
+        _say(as_json, await store.add(name, collection=chosen), f"watchlist {name} made; 'sightline watchlists put {name} PERSON' fills it")
+
+    _with_store(ctx, work)
+
+
+@app.command("list")
+def list_watchlists(ctx: typer.Context, as_json: bool = JSON_OPTION) -> None:
+    """List the watchlists."""
+
+    async def work(store: "WatchlistStore") -> None:
+        found = await store.watchlists()
+        if as_json:
+            for one in found:
+                emit(watchlist_line(one))
+            return
+        table = Table("name", "people", "collection", "raises alerts")
+        for one in found:
+            table.add_row(one.name, str(one.subjects), one.collection, "yes" if one.enabled else "no")
+        console().print(table if found else "no watchlists yet; 'sightline watchlists add NAME' makes one")
+
+    _with_store(ctx, work)
+
+
+@app.command()
+def show(ctx: typer.Context, name: Annotated[str, NAME], as_json: bool = JSON_OPTION) -> None:
+    """List the people on a watchlist."""
+
+    async def work(store: "WatchlistStore") -> None:
+        members = await store.members(name)
+        if as_json:
+            for one in members:
+                emit({"subject": one.subject, "subject_id": one.subject_id})
+            return
+        table = Table("name", "id")
+        for one in members:
+            table.add_row(escape(one.subject), one.subject_id)
+        console().print(table if members else f"nobody is on it; 'sightline watchlists put {name} PERSON' puts somebody there")
+
+    _with_store(ctx, work)
+
+
+@app.command()
+def put(
+    ctx: typer.Context, name: Annotated[str, NAME], subjects: Annotated[list[str], SUBJECTS], as_json: bool = JSON_OPTION
+) -> None:  # fmt: skip
+    """Put people on a watchlist."""
+
+    async def work(store: "WatchlistStore") -> None:
+        new = await store.put(name, subjects)
+        _say(as_json, await store.get(name), f"{new} put on watchlist {name}", put=new)
+
+    _with_store(ctx, work)
+
+
+@app.command()
+def take(
+    ctx: typer.Context, name: Annotated[str, NAME], subjects: Annotated[list[str], SUBJECTS], as_json: bool = JSON_OPTION
+) -> None:  # fmt: skip
+    """Take people off a watchlist."""
+
+    async def work(store: "WatchlistStore") -> None:
+        gone = await store.take(name, subjects)
+        _say(as_json, await store.get(name), f"{gone} taken off watchlist {name}", taken=gone)
+
+    _with_store(ctx, work)
+
+
+@app.command()
+def enable(ctx: typer.Context, name: Annotated[str, NAME], as_json: bool = JSON_OPTION) -> None:
+    """Let a watchlist raise alerts again."""
+    _switch(ctx, name, as_json=as_json, enabled=True)
+
+
+@app.command()
+def disable(ctx: typer.Context, name: Annotated[str, NAME], as_json: bool = JSON_OPTION) -> None:
+    """Keep a watchlist, but let it raise no alerts."""
+    _switch(ctx, name, as_json=as_json, enabled=False)
+
+
+@app.command()
+def remove(ctx: typer.Context, name: Annotated[str, NAME], as_json: bool = JSON_OPTION) -> None:
+    """Remove a watchlist. Its alerts stay, and so do its people."""
+
+    async def work(store: "WatchlistStore") -> None:
+        gone = await store.get(name)
+        await store.remove(name)
+        _say(as_json, gone, f"watchlist {name} removed", removed=True)
+
+    _with_store(ctx, work)
+
+
+@app.command()
+def alerts(
+    ctx: typer.Context,
+    watchlist: Annotated[str | None, typer.Option(help="Of this watchlist only.")] = None,
+    since: Annotated[str | None, typer.Option(help=f"Raised since this time, {HELP}.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """List alerts, newest first."""
+    since_s = None if since is None else parse_time(since, now_s=time.time(), option="--since")
+
+    async def work(db: "Database") -> None:
+        from sightings.alerts import AlertStore
+
+        store, found, cursor = AlertStore(db), list["StoredAlert"](), None
+        while len(found) < limit:
+            page, cursor = await store.query(watchlist=watchlist, since_s=since_s, limit=min(PAGE, limit - len(found)), cursor=cursor)
+            found += page
+            if cursor is None:
+                break
+        _show_alerts(found, as_json=as_json)
+
+    _with_database(ctx, work)
+
+
+def alert_line(alert: "StoredAlert") -> dict[str, Any]:
+    """Return an alert as it is printed."""
+    return {
+        "alert_id": alert.alert_id,
+        "watchlist": alert.watchlist,
+        "camera": alert.camera,
+        "subject": alert.subject,
+        "subject_id": alert.subject_id,
+        "score": None if alert.score is None else round(alert.score, 4),
+        "first_at": _time(alert.first_s),
+        "last_at": _time(alert.last_s),
+        "raised_at": _time(alert.raised_s),
+        "state": alert.state,
+        "sighting_id": alert.sighting_id,
+        "episode_id": alert.episode_id,
+    }
+
+
+def watchlist_line(watchlist: "Watchlist") -> dict[str, Any]:
+    """Return a watchlist as it is printed."""
+    return {
+        "name": watchlist.name,
+        "collection": watchlist.collection,
+        "enabled": watchlist.enabled,
+        "subjects": watchlist.subjects,
+    }
+
+
+def _show_alerts(found: "list[StoredAlert]", *, as_json: bool) -> None:
+    lines = [alert_line(alert) for alert in found]
+    if as_json:
+        for line in lines:
+            emit(line)
+        return
+    table = Table("raised", "watchlist", "who", "camera", "from", "to", "score")
+    for line in lines:
+        who = escape(line["subject"] or "") or "[dim]erased[/]"
+        table.add_row(
+            line["raised_at"], line["watchlist"], who, line["camera"], line["first_at"], line["last_at"], str(line["score"] or "-")
+        )  # fmt: skip
+    console().print(table if lines else "no alerts")
+
+
+def _time(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds")
+
+
+def _say(as_json: bool, watchlist: "Watchlist", text: str, **more: Any) -> None:
+    if as_json:
+        emit({**watchlist_line(watchlist), **more})
+    else:
+        console().print(text)
+
+
+def _switch(ctx: typer.Context, name: str, *, as_json: bool, enabled: bool) -> None:
+    async def work(store: "WatchlistStore") -> None:
+        text = f"watchlist {name} raises alerts" if enabled else f"watchlist {name} raises no alerts"
+        _say(as_json, await store.set_enabled(name, enabled), text)
+
+    _with_store(ctx, work)
+
+
+def _with_store(ctx: typer.Context, work: "Callable[[WatchlistStore], Awaitable[None]]") -> None:
+    async def opened(db: "Database") -> None:
+        from sightings.watchlists import WatchlistStore
+
+        await work(WatchlistStore(db))
+
+    _with_database(ctx, opened)
+
+
+def _with_database(ctx: typer.Context, work: "Callable[[Database], Awaitable[None]]") -> None:
+    settings: Settings = ctx.obj.settings()
+
+    async def opened() -> None:
+        from cli.compose import open_database_for
+
+        async with open_database_for(settings) as db:
+            await work(db)
+
+    run_async(opened())
