@@ -208,7 +208,7 @@ def _with_store(ctx: typer.Context, work: Callable[[Any], Awaitable[None]]) -> N
     settings: Settings = ctx.obj.settings()
 
     async def opened() -> None:
-        from cli.compose import open_database_for
+        from cli.database import open_database_for
         from core.secrets import open_secret_box
         from ingest.cameras import CameraStore
 

@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 
+from cli.database import open_database_for
 from core.adapters.amqp import open_amqp
 from core.adapters.ort import OrtSession
-from core.adapters.postgres import open_database
 from core.live import LiveTracks
 from core.metrics import Metrics
 from core.models.registry import Registry
@@ -132,14 +131,6 @@ def load_models(settings: Settings) -> Models:
         calibration=Calibration.of(embedder),
         specs=(detector, embedder),
     )
-
-
-@asynccontextmanager
-async def open_database_for(settings: Settings) -> AsyncIterator[Database]:
-    """Open the database that the settings name, with the schema of this release."""
-    migrations = files("deploy") / "migrations"
-    async with open_database(settings.database_url, data_dir=settings.data_dir, migrations=migrations) as db:
-        yield db
 
 
 @asynccontextmanager

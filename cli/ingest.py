@@ -52,7 +52,7 @@ def _default_name() -> str:
 
 
 async def _ingest(settings: Settings, name: str, regions: tuple[str, ...], *, as_json: bool) -> None:
-    from cli.compose import open_database_for
+    from cli.database import open_database_for
     from cli.process import Process, require_fleet, run_process
     from core.adapters.kafka_log import open_kafka_log
     from core.live import LiveTracks
@@ -82,7 +82,7 @@ async def _ingest(settings: Settings, name: str, regions: tuple[str, ...], *, as
 
         services = [
             Service(name="cameras", run=service.run),
-            Service(name="leases", run=lambda: cameras.watch(service.refresh)),
+            Service(name="leases", run=lambda: cameras.watch(service.refresh), drained=publisher.drained),
             Service(name="holds", run=lambda: _follow_holds(settings, name, live, metrics, regions)),
             Service(name="frames", run=publisher.run),
         ]
