@@ -27,7 +27,7 @@ def sightings(ctx: typer.Context, as_json: bool = JSON_OPTION) -> None:
 async def _sightings(settings: Settings, *, as_json: bool) -> None:
     from datetime import timedelta
 
-    from cli.compose import open_database_for
+    from cli.database import open_database_for
     from cli.process import Process, require_fleet, run_process
     from core.adapters.kafka_log import open_kafka_log
     from core.errors import UnavailableError

@@ -150,7 +150,7 @@ def _cameras(settings: Settings, regions: list[str] | None, each: int) -> dict[s
     counts: dict[str, int] = {}
 
     async def count() -> None:
-        from cli.compose import open_database_for
+        from cli.database import open_database_for
         from core.secrets import open_secret_box
         from ingest.cameras import CameraStore
 

@@ -232,7 +232,7 @@ def _with_database(ctx: typer.Context, work: "Callable[[Database], Awaitable[Non
     settings: Settings = ctx.obj.settings()
 
     async def opened() -> None:
-        from cli.compose import open_database_for
+        from cli.database import open_database_for
 
         async with open_database_for(settings) as db:
             await work(db)
