@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from core.schema import CandidateRow
 from core.types import F32, check_array
-from matcher.ids import Ids, IdTable, id_text, pack_ids
+from matcher.ids import Ids, IdTable, id_texts, pack_ids
 from matcher.index import I64, VectorIndex
 from matcher.people import People
 
@@ -172,15 +172,9 @@ class GallerySlice:
         wanted = wanted[places]
         chosen = slots[places][wanted]
         numbers = self._subject_of_slot[chosen]
-        subject_ids = self._people.ids(numbers).tolist()
-        reference_ids = self._references.ids(chosen).tolist()
-        names = self._people.names
-        rows = [
-            CandidateRow(id_text(*subject_id), names[number], id_text(*reference_id), score)
-            for subject_id, number, reference_id, score in zip(
-                subject_ids, numbers.tolist(), reference_ids, scores[places][wanted].tolist(), strict=True
-            )
-        ]
+        subject_ids, reference_ids = id_texts(self._people.ids(numbers)), id_texts(self._references.ids(chosen))
+        subjects = [self._people.names[number] for number in numbers.tolist()]
+        rows = list(map(CandidateRow, subject_ids, subjects, reference_ids, scores[places][wanted].tolist()))
         first = 0
         for place, count in zip(places.tolist(), wanted.sum(axis=1).tolist(), strict=True):
             yield place, tuple(rows[first : first + count])
@@ -261,14 +255,14 @@ class Gallery:
             block = block.take(np.flatnonzero(finite))
         part.put(block)
         if self._damaged:
-            for reference_id in block.reference_ids.tolist():
-                self._damaged.pop((id_text(*reference_id), block.model), None)
+            for reference_id in id_texts(block.reference_ids):
+                self._damaged.pop((reference_id, block.model), None)
 
     def leave_out(self, block: ReferenceBlock, problem: str) -> None:
         """Note that embeddings can't be used; what the references had before is deleted, as in a gallery loaded now."""
         part = self._slices.get((block.collection, block.model))
-        for place, reference_id in enumerate(block.reference_ids.tolist()):
-            self._damaged[id_text(*reference_id), block.model] = problem
+        for place, reference_id in enumerate(id_texts(block.reference_ids)):
+            self._damaged[reference_id, block.model] = problem
             if part is not None:
                 part.delete(block.reference_ids[place : place + 1])
 

@@ -36,10 +36,13 @@ def ids_of_bytes(data: bytes) -> Ids:
     return np.frombuffer(data, ">u8").astype(np.uint64).reshape(-1, 2)
 
 
-def id_text(high: int, low: int) -> str:
-    """Write a UUID as people and messages have it (three times faster than uuid.UUID)."""
-    text = f"{high:016x}{low:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+def id_texts(ids: Ids) -> list[str]:
+    """Write UUIDs (n, 2) as people and messages have them, four times faster than uuid.UUID does."""
+    text = ids.astype(">u8").tobytes().hex()
+    return [
+        f"{text[at : at + 8]}-{text[at + 8 : at + 12]}-{text[at + 12 : at + 16]}-{text[at + 16 : at + 20]}-{text[at + 20 : at + 32]}"
+        for at in range(0, len(text), 32)
+    ]
 
 
 class IdTable:

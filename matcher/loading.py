@@ -46,8 +46,8 @@ from reference_embedding e join reference r using (reference_id) join subject s 
 where r.subject_id between $1 and $2 and s.subject_id between $1 and $2 and r.reference_id between $3 and $4
 group by 1, 2, 3
 """
-# A part is a small share of the tables whatever the planner believes: by their keys, never by reading all of a table for each part.
-_BY_KEY: Final = "set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off"
+# A part is a small share of the tables, also where the planner has no statistics yet: never read all of a table for each part.
+_BY_KEY: Final = "set local enable_seqscan = off; set local enable_mergejoin = off"
 
 _log = structlog.get_logger(__name__)
 
