@@ -4,13 +4,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from core.errors import UnavailableError
 from core.jpeg import encode_jpeg
 from core.live import LiveTracks
 from core.models.spec import CalibrationPoint, CalibrationSpec, InputSpec, ModelSpec
-from core.ports import Matcher
+from core.ports import MatchAnswer, Matcher
 from core.schema import FrameHeader, encode
 from core.settings import RecognizeSettings
-from core.types import Frame, Image
+from core.types import F32, Frame, Image
 from embed.calibration import Calibration
 from recognize.recognizer import Recognizer, Shown
 from recognize.threshold import ThresholdPolicy
@@ -18,6 +19,25 @@ from recognize.vision import Vision
 from tests.builders.painted import ListMatcher, PaintedDetector, PaintedEmbedder
 
 ALICE, STRANGER = 1, 2
+
+
+class MovingMatcher(ListMatcher):
+    """A gallery in two shards, of which the one that knows the names may be away; or nobody answers at all."""
+
+    def __init__(self) -> None:
+        super().__init__({ALICE: "alice"})
+        self.missing = 0
+        self.failures = 0
+        self.asked: list[int] = []
+
+    async def search(self, probes: F32, *, model: str, collection: str, k: int) -> MatchAnswer:
+        self.asked.append(len(probes))
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("no shard answers")
+        if self.missing:
+            return MatchAnswer(candidates=((),) * len(probes), generation=1, shards_missing=self.missing, references=0)
+        return await super().search(probes, model=model, collection=collection, k=k)
 
 
 def calibration() -> Calibration:
