@@ -59,6 +59,13 @@ class Member:
         """Whether the process lives."""
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def metrics_port(self) -> int:
+        """Where it answers a scrape. Raises UnavailableError before it is ready."""
+        if self._port is None:
+            raise UnavailableError(f"{self.name} has no metrics port")
+        return self._port
+
     def start(self, **settings: str) -> None:
         """Start the process; given settings are kept for later starts. ``await_ready`` waits for it."""
         if self.running:
@@ -110,10 +117,9 @@ class Member:
 
     def scrape(self) -> Samples:
         """Return the process's metrics. Raises UnavailableError."""
-        if self._port is None:
-            raise UnavailableError(f"{self.name} has no metrics port")
+        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=SCRAPE_TIMEOUT_S) as answer:
+            with urllib.request.urlopen(url, timeout=SCRAPE_TIMEOUT_S) as answer:
                 return parse_samples(answer.read().decode())
         except (urllib.error.URLError, OSError) as err:
             raise UnavailableError(f"{self.name} does not answer a scrape: {err}") from err
