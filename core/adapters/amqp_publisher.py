@@ -11,7 +11,7 @@ import pika.spec
 import structlog
 from pika import BasicProperties
 
-from core.adapters.amqp_connection import AmqpChannel, AmqpConnection, ChannelClosedError, pika_errors
+from core.adapters.amqp_connection import AmqpChannel, AmqpConnection, ChannelClosedError
 from core.errors import UnavailableError
 from core.metrics import Metrics
 
@@ -19,7 +19,6 @@ IN_FLIGHT: Final = 1024  # confirms awaited at a time; more publishers wait
 WAIT_S: Final = 5.0  # for a connection, for room, or for a server that blocks publishers
 CONFIRM_TIMEOUT_S: Final = 10.0
 SWEEP_S: Final = 1.0  # how often late confirms are looked for: one timer, not one a message
-REOPEN_S: Final = 0.5
 MISSING_S: Final = 0.5  # an exchange that is not there is looked for again after this
 _NOT_FOUND: Final = 404
 _TRANSIENT: Final = 1  # delivery mode; quorum queues store every message whatever it says
@@ -147,9 +146,8 @@ class Publisher:
                 plain = await AmqpChannel.open(connection)
                 self._lanes = _Lanes(connection=connection, confirms=await _Confirms.open(connection, self._count_failure), plain=plain)
             except UnavailableError as err:
-                _log.warning("broker gives no channel to publish on", server=self._server, reason=str(err))
-                await asyncio.wait([connection.lost], timeout=REOPEN_S)
-                continue
+                connection.abort(f"no channel to publish on: {err}")
+                return
             self._up.set()
             try:
                 await self._watch(self._lanes)
@@ -259,5 +257,4 @@ class Publisher:
 
 
 def _send(channel: AmqpChannel, message: Message, now_s: float) -> None:
-    with pika_errors():
-        channel.raw.basic_publish(message.exchange, message.routing_key, message.body, message.properties(now_s))
+    channel.publish(message.exchange, message.routing_key, message.properties(now_s), message.body)

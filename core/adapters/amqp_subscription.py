@@ -58,11 +58,12 @@ class AmqpSubscription:
         Raises:
             UnavailableError: after a reconnection the server refuses the queue for good (arguments, permissions).
         """
-        delivery = None if self._failure else await self._arrived.get()
-        if delivery is None:
+        if not self._failure:
+            delivery = await self._arrived.get()
+            if delivery is not None:
+                return delivery
             self._arrived.put_nowait(None)  # for the next one who waits
-            raise UnavailableError(self._failure)
-        return delivery
+        raise UnavailableError(self._failure)
 
     def ack(self, delivery: Delivery) -> None:
         """Say that a message is done. Nothing happens if its connection is lost, or if it was settled before.
@@ -192,6 +193,8 @@ class Subscriptions:
         self._numbers = count(1)
         self._connection: AmqpConnection | None = None
         self._up = asyncio.Event()
+        self._asking = asyncio.Lock()
+        self._asked_on: AmqpChannel | None = None
         self._woken: asyncio.Future[None] = self._loop.create_future()
 
     async def serve(self, connection: AmqpConnection) -> None:
@@ -228,16 +231,17 @@ class Subscriptions:
 
     async def depth(self, queue: str) -> int:
         """Return how many messages wait in a queue; 0 when there is none. Raises UnavailableError."""
-        channel = await AmqpChannel.open(await self._connected())
-        try:
-            answer = await channel.call(channel.raw.queue_declare, queue, passive=True)
+        async with self._asking:  # one at a time: a queue that is not there closes the channel
+            channel = self._asked_on
+            if channel is None or channel.closed.done():
+                channel = self._asked_on = await AmqpChannel.open(await self._connected())
+            try:
+                answer = await channel.call(channel.raw.queue_declare, queue, passive=True)
+            except ChannelClosedError as err:
+                if err.reply_code == _NOT_FOUND:
+                    return 0
+                raise
             return int(answer.method.message_count)
-        except ChannelClosedError as err:
-            if err.reply_code == _NOT_FOUND:
-                return 0
-            raise
-        finally:
-            await channel.close()
 
     async def _connected(self) -> AmqpConnection:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from cli.services.local import LocalServers
 from core.adapters.amqp import open_amqp
@@ -17,6 +19,7 @@ from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.ports import Broker, Delivery, QueueSpec, Subscription
 from core.settings import BrokerSettings
+from core.topology import LIVE_EXCHANGE, PROBES_EXCHANGE, QUEUE_EXPIRES_S, ShardId
 from tests.builders.amqp import rabbitmqctl
 
 NONE = BrokerSettings()
@@ -155,6 +158,37 @@ async def test_a_server_short_of_memory_blocks_publishers_but_not_consumers(serv
                 if delivery.body == b"after":
                     break
         assert metrics.registry.get_sample_value("sightline_broker_blocked") == 0
+
+
+@pytest.mark.timeout(180)
+async def test_the_permissions_of_the_manual_are_enough_and_a_refusal_says_what_to_do(servers: LocalServers, folder: Path) -> None:
+    manual = (ROOT / "docs" / "rabbitmq.md").read_text(encoding="utf-8")
+    configure, write, read = re.findall(r"^ +'(\^\(.*\)\$)'", manual, re.MULTILINE)
+
+    def make_account() -> None:
+        rabbitmqctl(servers, folder, "add_vhost", "sightline")
+        rabbitmqctl(servers, folder, "add_user", "sightline", "a:b/c")
+        rabbitmqctl(servers, folder, "set_permissions", "-p", "sightline", "sightline", configure, write, read)
+
+    await asyncio.to_thread(make_account)
+    url = f"amqp://sightline@127.0.0.1:{servers.port('rabbitmq')}/sightline"
+    shard = QueueSpec(name=ShardId(shard=0, shards_total=2).queue, bindings=((PROBES_EXCHANGE, "fanout", ""),), expires_s=QUEUE_EXPIRES_S)
+    live = QueueSpec(name="", bindings=((LIVE_EXCHANGE, "topic", "north"),))
+    async with (
+        open_amqp(url, BrokerSettings(password=SecretStr("a:b/c")), name="test") as broker,
+        broker.subscribe(shard) as probes,
+        broker.subscribe(live) as holds,
+    ):
+        await broker.publish(PROBES_EXCHANGE, "", b"who?", reply_to=holds.name)
+        question = await next_of(probes)
+        await broker.publish("", question.reply_to, b"ada")
+        await broker.publish(LIVE_EXCHANGE, "north", b"gate")
+        assert [(await next_of(holds)).body for _ in range(2)] == [b"ada", b"gate"]
+        assert await broker.depth(shard.name) == 0
+        with pytest.raises(UnavailableError, match=r"queue 'other': .*access to queue 'other'.* refused.*grant") as refused:
+            async with broker.subscribe(QueueSpec(name="other")):
+                pass
+        assert "a:b/c" not in str(refused.value)
 
 
 @pytest.mark.timeout(180)
