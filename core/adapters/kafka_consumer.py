@@ -24,9 +24,14 @@ ROOM_S = 0.2  # a full buffer is waited for this long before partitions are paus
 COMMIT_S = 0.15  # between commits: what a crash makes come again, beside what was in flight
 COMMIT_LOST_S = 5.0  # a commit that nobody answered is sent again
 HANDBACK_S = 3.0  # what is in flight when a partition goes away gets this long to be finished; half of a session
+SETTLE_S = 2.0  # a rebalance in progress is over soon after the slowest heartbeat
+SETTLE_POLL_S = 0.1
 TOLD_S = 10.0  # and its owner this long to put its state away; the others of the group wait for it
 LAG_S = 2.0
 CLOSE_S = 10.0
+
+REBALANCING = frozenset({KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION})
+"""What a commit that crosses a rebalance is told; it is sent again."""
 
 PutAside = Callable[[Record, str], Awaitable[None]]
 
@@ -205,15 +210,19 @@ class KafkaConsumer:
             self._commit_failed(failed)
             return
         self._reporter.answered()
+        self._committed({(one.topic, one.partition): one.offset for one in partitions})
+
+    def _committed(self, offsets: dict[Partition, int]) -> None:
         self._metrics.log_commits.labels(self._member.group, "done").inc()
         with self._changed:
-            for one in partitions:
-                self._ledger.acknowledged((one.topic, one.partition), one.offset)
+            for partition, offset in offsets.items():
+                self._ledger.acknowledged(partition, offset)
 
     def _commit_failed(self, error: KafkaError) -> None:
         self._committing_since_s = None
         self._metrics.log_commits.labels(self._member.group, "failed").inc()
-        self._reporter.say(f"kafka commit {error.name()}", reason=error.str(), group=self._member.group)
+        if error.code() not in REBALANCING:
+            self._reporter.say(f"kafka commit {error.name()}", reason=error.str(), group=self._member.group)
 
     def _on_assign(self, _consumer: Any, partitions: Sequence[TopicPartition]) -> None:
         self._count("assigned", len(partitions))
@@ -261,14 +270,22 @@ class KafkaConsumer:
                 self._fail(error)
 
     def _commit_now(self, consumer: Any, offsets: dict[Partition, int]) -> None:
-        """Commit and wait for the answer."""
-        if not offsets:
-            return
-        try:
-            consumer.commit(offsets=_partitions(offsets), asynchronous=False)
-            self._metrics.log_commits.labels(self._member.group, "done").inc()
-        except KafkaException as err:
-            self._commit_failed(err.args[0])
+        """Commit and wait for the answer; in the midst of a rebalance the group is asked again until it has settled."""
+        give_up_s = time.monotonic() + SETTLE_S
+        error: KafkaError | None = None
+        while offsets:
+            try:
+                answer = consumer.commit(offsets=_partitions(offsets), asynchronous=False)
+                error = next((one.error for one in answer if one.error), None)
+            except KafkaException as err:
+                error = err.args[0]
+            if error is None or error.code() != KafkaError.REBALANCE_IN_PROGRESS or time.monotonic() > give_up_s:
+                break
+            time.sleep(SETTLE_POLL_S)
+        if error is not None:
+            self._commit_failed(error)
+        elif offsets:
+            self._committed(offsets)
 
     def _leave(self, consumer: Any) -> None:
         with self._changed:
