@@ -86,12 +86,9 @@ class Fleet:
         for member in self.members.values():
             member.kill()
 
-    def environment(self, name: str) -> dict[str, str]:
-        """Return the settings of a process. All share one data folder: the key of the cameras' credentials lies there."""
-        own = {"SIGHTLINE_DATA_DIR": str(self.folder / "data"), "SIGHTLINE_METRICS__PORT": "0"}
-        if name.startswith("ingest-"):
-            own["SIGHTLINE_INGEST__NAME"] = name
-        return {**own, **self.settings}
+    def environment(self) -> dict[str, str]:
+        """Return the settings of the processes. All share one data folder: the key of the cameras' credentials lies there."""
+        return {"SIGHTLINE_DATA_DIR": str(self.folder / "data"), "SIGHTLINE_METRICS__PORT": "0", **self.settings}
 
     def run(self, *words: str, expect: Iterable[int] = (0,)) -> list[dict[str, object]]:
         """Run a ``sightline`` command to its end and return its JSON lines. Raises UnavailableError with its last words."""
@@ -106,12 +103,17 @@ class Fleet:
         return [msgspec.json.decode(line) for line in done.stdout.splitlines() if line.strip()]
 
     def prepare(self, cameras: Mapping[str, tuple[str, str]], *, partitions: int | None = None) -> None:
-        """Enrol the known people, add cameras, make the topics for them.
+        """Add cameras and make the topics for them.
 
         Args:
             cameras: name -> (region, URL).
             partitions: of each frames topic; None = from the number of cameras.
         """
+        self.place_cameras(cameras)
+        self.run("topics", "ensure", *(() if partitions is None else ("--partitions", str(partitions))))
+
+    def enroll(self) -> None:
+        """Enrol the known people of the scene and watch for them; the matchers must run."""
         photos = self.folder / "photos"
         photos.mkdir(exist_ok=True)
         shipped = resources.files("cli").joinpath("assets/people/enrol")
@@ -119,8 +121,8 @@ class Fleet:
             (photos / f"{known.name}.jpg").write_bytes(shipped.joinpath(f"{known.photo}.jpg").read_bytes())
         self.run("enroll", str(photos))
         shutil.rmtree(photos)
-        self.place_cameras(cameras)
-        self.run("topics", "ensure", *(() if partitions is None else ("--partitions", str(partitions))))
+        self.run("watchlists", "add", WATCHLIST)
+        self.run("watchlists", "put", WATCHLIST, *(known.name for known in KNOWN))
 
     def place_cameras(self, cameras: Mapping[str, tuple[str, str]]) -> None:
         """Make these, name -> (region, URL), the cameras that there are; running ingesters follow."""
@@ -128,7 +130,7 @@ class Fleet:
 
     def add(self, name: str, *words: str) -> Member:
         """Start one more process; ``await_ready`` waits for it."""
-        member = Member(name, [*words, "--json"], settings=self.environment(name), folder=self.folder)
+        member = Member(name, [*words, "--json"], settings=self.environment(), folder=self.folder)
         self.members[name] = member
         member.start()
         return member
@@ -160,7 +162,7 @@ class Fleet:
             for number in range(plan.recognizers):
                 made[f"recognize-{region}-{number}"] = ["recognize", "--region", region]
         for number in range(plan.ingesters):
-            made[f"ingest-{number}"] = ["ingest"]
+            made[f"ingest-{number}"] = ["ingest", "--name", f"ingest-{number}"]
         return made
 
     def await_ready(self) -> None:

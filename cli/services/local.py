@@ -140,11 +140,12 @@ class LocalServers:
 
     def _start(self, kind: Kind) -> None:
         server, folder = self._servers[kind], self._folder / kind
-        state = self._read(kind)
-        if state is None:
-            state = _State(ports=dict(zip(server.ports, free_ports(len(server.ports)), strict=True)))
+        state = self._read(kind) or _State(ports={})
         if state.processes and not self._problem(kind):
             return
+        lacking = [name for name in server.ports if name not in state.ports]
+        ports = {**state.ports, **dict(zip(lacking, free_ports(len(lacking)), strict=True))}
+        state = _State(ports=ports, processes=state.processes)
         self._end(state, kill=True)  # what is left of a start that was killed
         commands = server.prepare(folder, state.ports)
         log = folder / "server.log"

@@ -84,6 +84,7 @@ class Rig:
             self.fleet.launch()
             self.fleet.add("recognize-0", "recognize")
             self.fleet.await_ready()
+            self.fleet.enroll()
             self._watch = LatencyWatch(self.servers.url("postgres"), self._folder / "fleet" / "data").__enter__()
         except BaseException:
             self.__exit__(None, None, None)

@@ -82,8 +82,9 @@ class Stage:
         fleet.__enter__()
         stage = cls(folder=folder, servers=servers, cameras=cameras, rtsp=rtsp, fleet=fleet)
         try:
-            fleet.prepare({camera.name: (camera.region, rtsp.url(camera.name)) for camera in cameras})
+            fleet.prepare({camera.name: (camera.region, rtsp.url(camera.name)) for camera in cameras}, partitions=4)
             stage.heal()
+            fleet.enroll()
         except BaseException:
             stage.close()
             raise
