@@ -102,8 +102,9 @@ class Rows:
             UnavailableError: the disk is full; nothing was added then.
         """
         first, last = self._count, self._count + len(vectors)
-        if last > len(self._slot_of_row.array):
-            self.reserve(max(last, FIRST_CAPACITY, len(self._slot_of_row.array) * 3 // 2))
+        room = min(len(table.array) for table in (*self._tables(), self._slot_of_row, self._row_of_slot))  # each rounds up by itself
+        if last > room:
+            self.reserve(max(last, FIRST_CAPACITY, room * 3 // 2))
         rows = np.arange(first, last, dtype=np.int64)
         self.replace(rows, vectors)  # what may fail comes first
         reused = [self._free.pop() for _ in range(min(len(self._free), len(vectors)))]
