@@ -1,4 +1,4 @@
-"""One AMQP connection and its channels, with futures: pika's protocol core over asyncio's own transport.
+"""One AMQP connection: pika's protocol core over asyncio's own transport.
 
 pika's ``Connection`` is made to be run by an I/O adapter (its Twisted adapter is one); this one gives it asyncio's TCP and TLS, writes once
 per turn of the event loop instead of once per frame, and reads in large pieces. Measured against pika's AsyncioConnection on the same
@@ -6,10 +6,8 @@ server, 4 KB messages with confirms and acks: 28 % less CPU a message; 128 KB: 2
 """
 
 import asyncio
-import contextlib
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import pika
@@ -22,7 +20,6 @@ from core.adapters.amqp_url import FRAME_MAX_BYTES, AmqpAddress
 from core.errors import SettingsError, UnavailableError
 
 CONNECT_TIMEOUT_S: Final = 10.0
-CALL_TIMEOUT_S: Final = 15.0  # a quorum queue elects its leader within seconds
 CLOSE_TIMEOUT_S: Final = 3.0
 SILENCE_CHECK_S: Final = 2.5
 SILENT_CHECKS: Final = 5  # the server speaks every 5 s: 12.5 s without a byte is a dead connection; pika's own check takes up to 30 s
@@ -32,24 +29,6 @@ _HEAD: Final = struct.Struct(">BHL")  # of a frame: type, channel, size; then th
 _END: Final = bytes([pika.spec.FRAME_END])
 _FRAME_EXTRA_BYTES: Final = _HEAD.size + len(_END)
 _DELIVER: Final = struct.pack(">I", pika.spec.Basic.Deliver.INDEX)
-_KNOWN_ROUTES: Final = 1024  # encoded heads of messages that a channel remembers
-_ACCESS_REFUSED: Final = 403
-_PRECONDITION_FAILED: Final = 406
-Answer = Any
-"""A method frame of pika."""
-
-
-class ChannelClosedError(UnavailableError):
-    """The server closed a channel because of something asked on it; the connection lives on."""
-
-    def __init__(self, reply_code: int, text: str) -> None:
-        super().__init__(text)
-        self.reply_code = reply_code
-
-    @property
-    def is_lasting(self) -> bool:
-        """Whether asking again is useless until a person has changed the server (permissions, arguments)."""
-        return self.reply_code in (_ACCESS_REFUSED, _PRECONDITION_FAILED)
 
 
 class _Wire(Connection, asyncio.Protocol):  # type: ignore[misc]
@@ -170,7 +149,7 @@ class AmqpConnection:
 
     def __init__(self, address: AmqpAddress, name: str, on_blocked: Callable[[bool], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._address = address
+        self.address = address
         self._on_blocked = on_blocked
         self._blocked = False
         self._behind = False
@@ -246,7 +225,7 @@ class AmqpConnection:
 
     def _on_close(self, _wire: Any, error: Exception) -> None:
         if not self.lost.done():
-            self.lost.set_result(_text(error))
+            self.lost.set_result(error_text(error))
             self.may_publish.set()
             self._on_blocked(False)
 
@@ -272,96 +251,6 @@ class AmqpConnection:
         self._loop.call_later(SILENCE_CHECK_S, self._check_silence)
 
 
-class AmqpChannel:
-    """A channel with futures. What the server holds against it closes it alone."""
-
-    def __init__(self, connection: AmqpConnection) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._connection = connection
-        self._address = connection._address
-        self._wire = connection.wire
-        self._routes: dict[tuple[str, str], bytes] = {}
-        self._waiting: set[asyncio.Future[Answer]] = set()
-        self.raw: Any = None
-        self.closed: asyncio.Future[ChannelClosedError] = self._loop.create_future()
-        """Done, with the reason, once the channel is gone, with or without its connection. Wait for it with asyncio.wait."""
-
-    @classmethod
-    async def open(cls, connection: AmqpConnection) -> "AmqpChannel":
-        """Open a channel. Raises UnavailableError."""
-        self = cls(connection)
-
-        def start(callback: Callable[..., None]) -> None:
-            self.raw = self._wire.channel(on_open_callback=callback)
-            self.raw.add_on_close_callback(self._on_closed)
-
-        await self.call(start)
-        return self
-
-    async def call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Answer:
-        """Call a method of the channel that takes a callback, and return the server's answer.
-
-        Raises:
-            ChannelClosedError: the server refused. UnavailableError: no connection, or no answer in time; then nobody knows what
-                the server still does on this channel, and the connection is dropped.
-        """
-        answer: asyncio.Future[Answer] = self._loop.create_future()
-        self._waiting.add(answer)
-        try:
-            with pika_errors():
-                method(*args, callback=partial(_resolve, answer), **kwargs)
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                return await answer
-        except TimeoutError as err:
-            self._connection.abort(f"no answer within {CALL_TIMEOUT_S:.0f} s")
-            raise UnavailableError(f"RabbitMQ at {self._address} does not answer within {CALL_TIMEOUT_S:.0f} s") from err
-        finally:
-            self._waiting.discard(answer)
-
-    def publish(self, exchange: str, routing_key: str, properties: pika.BasicProperties, body: bytes) -> None:
-        """Send a message. Raises UnavailableError if the channel is gone."""
-        if not self.raw.is_open:
-            raise UnavailableError(f"RabbitMQ at {self._address}: the connection is lost")
-        method = self._routes.get((exchange, routing_key))
-        if method is None:
-            if len(self._routes) >= _KNOWN_ROUTES:
-                self._routes.clear()
-            method = pika.frame.Method(
-                self.raw.channel_number, pika.spec.Basic.Publish(exchange=exchange, routing_key=routing_key)
-            ).marshal()
-            self._routes[exchange, routing_key] = method
-        self._wire.send_message(self.raw.channel_number, method, properties, body)
-
-    async def close(self) -> None:
-        """Close the channel, in bounded time; what was delivered on it and not acknowledged comes again."""
-        if self.raw.is_open:
-            self.raw.close()
-            await asyncio.wait([self.closed], timeout=CLOSE_TIMEOUT_S)
-
-    def _on_closed(self, _channel: Any, error: Exception) -> None:
-        code = error.reply_code if isinstance(error, pika.exceptions.ChannelClosed) else 0
-        closed = ChannelClosedError(code, f"RabbitMQ at {self._address}: {_text(error)}")
-        if not self.closed.done():
-            self.closed.set_result(closed)
-        for answer in self._waiting:
-            if not answer.done():
-                answer.set_exception(closed)
-
-
-@contextlib.contextmanager
-def pika_errors() -> Iterator[None]:
-    """Turn what pika raises when a channel or connection is gone into UnavailableError."""
-    try:
-        yield
-    except pika.exceptions.AMQPError as err:
-        raise UnavailableError(f"RabbitMQ: {_text(err)}") from err
-
-
-def _resolve(answer: asyncio.Future[Answer], frame: Answer) -> None:
-    if not answer.done():
-        answer.set_result(frame)
-
-
 def _not_opened(address: AmqpAddress, error: Exception) -> UnavailableError | SettingsError:
     """Say in one line why a connection was not opened, and how to mend it."""
     if isinstance(error, pika.exceptions.ProbableAuthenticationError):
@@ -373,10 +262,10 @@ def _not_opened(address: AmqpAddress, error: Exception) -> UnavailableError | Se
             f"broker_url: RabbitMQ at {address} has no virtual host {address.vhost!r} that {address.user!r} may use;"
             f" rabbitmqctl add_vhost and set_permissions make one"
         )
-    return UnavailableError(f"RabbitMQ at {address}: can't connect: {_text(error)}; is it running, and is broker_url right?")
+    return UnavailableError(f"RabbitMQ at {address}: can't connect: {error_text(error)}; is it running, and is broker_url right?")
 
 
-def _text(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Say in one line what an error of pika or the system means."""
     if isinstance(error, pika.exceptions.ConnectionClosed | pika.exceptions.ChannelClosed):
         return " ".join(str(error.reply_text).split())

@@ -11,7 +11,8 @@ import pika.spec
 import structlog
 from pika import BasicProperties
 
-from core.adapters.amqp_connection import AmqpChannel, AmqpConnection, ChannelClosedError
+from core.adapters.amqp_channel import AmqpChannel, ChannelClosedError
+from core.adapters.amqp_connection import AmqpConnection
 from core.errors import UnavailableError
 from core.metrics import Metrics
 

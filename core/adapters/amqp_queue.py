@@ -6,7 +6,7 @@ durable nor exclusive. A transient queue therefore keeps its name and bindings o
 
 from typing import Any, Final
 
-from core.adapters.amqp_connection import AmqpChannel, ChannelClosedError
+from core.adapters.amqp_channel import AmqpChannel, ChannelClosedError
 from core.ports import QueueSpec
 from core.topology import DEAD_PREFIX
 

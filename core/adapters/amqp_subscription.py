@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import structlog
 
-from core.adapters.amqp_connection import AmqpChannel, AmqpConnection, ChannelClosedError, pika_errors
+from core.adapters.amqp_channel import AmqpChannel, ChannelClosedError, pika_errors
+from core.adapters.amqp_connection import AmqpConnection
 from core.adapters.amqp_link import pause_s
 from core.adapters.amqp_queue import declare_queue
 from core.errors import UnavailableError

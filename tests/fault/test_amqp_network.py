@@ -219,6 +219,18 @@ async def test_a_queue_that_changed_meanwhile_fails_its_subscription_in_one_line
                 await asyncio.sleep(0.05)
 
 
+async def test_a_message_that_rabbitmq_refuses_is_an_error_for_its_publisher(amqp_url: str, name: str) -> None:
+    metrics = Metrics()
+    declare_queue(amqp_url, name, durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    async with open_amqp(amqp_url, NONE, name="test", metrics=metrics) as broker:
+        outcomes = await asyncio.gather(*[broker.publish("", name, b"x") for _ in range(20)], return_exceptions=True)
+        await broker.publish("", name, b"x", confirm=False)
+        refused = [str(outcome) for outcome in outcomes if outcome is not None]
+        assert set(refused) == {"RabbitMQ refused a message: a queue is full, or lost its leader"}
+        assert await broker.depth(name) == 20 - len(refused) < 20
+    assert total(metrics, "sightline_broker_publish_failures_total", cause="refused") == len(refused)
+
+
 async def test_a_link_that_dies_ends_the_block(amqp_url: str) -> None:
     async def serve(_connection: AmqpConnection) -> None:
         raise ValueError("a fault of ours")
