@@ -14,6 +14,7 @@ BENCHES: dict[str, str] = {
     "detect": "Find faces in 720p and 1080p frames.",
     "embed": "Align, judge and embed faces.",
     "match": "Search a large gallery, beside FAISS as installed.",
+    "matcher": "Memory, scaling and throughput of matchers, over RabbitMQ too.",
     "broker": "Send messages over RabbitMQ.",
     "fleet": "Run cameras through a fleet of processes on real servers: load, latency, soak.",
     "standalone": "Run cameras through the whole platform and measure what it sustains.",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.types import F32
 
@@ -21,6 +22,8 @@ class People:
 
     references: F32
     """(R, D), each subject has at least one, about three, up to a dozen."""
+    owners: NDArray[np.int64]
+    """(R,): whose each reference is, counted from 0."""
     probes: F32
     """(P, D): other views of enrolled subjects."""
     strangers: F32
@@ -40,6 +43,7 @@ def generate_people(*, references: int, dimensions: int, probes: int, rng: np.ra
     strangers = _unit(rng.standard_normal((max(int(probes * STRANGERS_PER_PROBE), 12), dimensions), dtype=np.float32) * spread)
     return People(
         references=_views(people[owners], spread, rng),
+        owners=owners,
         probes=_views(people[rng.integers(0, subjects, probes)], spread, rng),
         strangers=_views(strangers, spread, rng),
     )
