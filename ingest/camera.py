@@ -14,7 +14,6 @@ from ingest.outbox import GatedFrame, Outbox
 from ingest.publish import Publisher
 from ingest.urls import redact
 
-OUTBOX_FRAMES = 2  # with the log's own room, 0.6 s of hiccup at 10 fps; under overload an old frame is worth less than a fresh one
 STOP_S = 2.0  # how long a stopping camera may take to hand on what it holds; a read that blocks is left behind
 
 
@@ -56,7 +55,7 @@ class CameraWorker:
 
     def __init__(self, config: CameraConfig, context: CaptureContext, publisher: Publisher) -> None:
         self.config, self._context, self._publisher = config, context, publisher
-        self._outbox = Outbox(OUTBOX_FRAMES)
+        self._outbox = Outbox(publisher.outbox_frames)
         self._capture = Capture(config, context, hand_over=self._outbox.hand_over)
         self._session, self._sequence = uuid.uuid4().hex[:12], 0
         self._accepted: GatedFrame | None = None

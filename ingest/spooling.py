@@ -80,6 +80,8 @@ class _Lane:
 class SpoolingPublisher:
     """Implements ``ingest.publish.Publisher``. Thread rule: event loop; files are touched by one thread of its own."""
 
+    outbox_frames = 32  # as no frame is to be lost that there is room for: 3 s at 10 fps, during which a starved process may do nothing
+
     def __init__(self, log_port: Log, root: Path, bounds: Bounds, *, metrics: Metrics, clock: SystemClock | None = None) -> None:
         """Made by ``open_spooling``."""
         self._log, self._root, self._bounds = log_port, root, bounds
