@@ -6,16 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
 
 from core.errors import UnavailableError
 from core.metrics import Metrics
-from core.ports import Consumer, Log, Partition, Record
+from core.ports import Consumer, Log, Partition
 from core.schema import encode
 from core.topology import RECOGNIZE_GROUP, SIGHTINGS_TOPIC, frames_topic, region_of
+from recognize.batch import Batch, DecodedAhead
 from recognize.frames import read_frames
 from recognize.patience import Patience
 from recognize.recognizer import Recognizer, Shown, Told
@@ -27,19 +27,6 @@ ASK_AGAIN_S = 1.0  # how soon a sighting that a shard did not answer is asked ag
 ASK_AGAIN_MOST_S = 2.0
 REJOIN_S = 1.0
 LEAVE_S = 4.0  # for the last words of a worker that stops: less than core.runner.DRAIN_S
-
-
-@dataclass(slots=True, kw_only=True)
-class _Batch:
-    """Frames on their way, with the records they came in and what was made of them."""
-
-    records: list[Record] = field(default_factory=list)
-    shown: list[Shown] = field(default_factory=list)
-    epochs: list[int] = field(default_factory=list)
-    """Of each record's partition, when it came."""
-    poison: list[tuple[Record, str]] = field(default_factory=list)
-    told: list[Told] = field(default_factory=list)
-    decided_s: float = 0.0
 
 
 class RecognizeService:
@@ -81,8 +68,8 @@ class RecognizeService:
         self._patience = Patience("the log")
         self._epochs: Counter[Partition] = Counter()
         self._lost: set[Partition] = set()
-        self._outgoing: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=2)
-        self._leaving: _Batch | None = None
+        self._outgoing: asyncio.Queue[Batch] = asyncio.Queue(maxsize=2)
+        self._leaving: Batch | None = None
         self._unsaid: list[Told] = []
         self._expire_at_s = 0.0
         self.joined = False
@@ -110,7 +97,7 @@ class RecognizeService:
                     await self._publish(await self._recognizer.complete())
 
     async def _work(self) -> None:
-        ready: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=1)
+        ready = DecodedAhead(self._batch_frames)
         joined = self._log.consumer(self._topics, RECOGNIZE_GROUP, on_revoked=self._revoked)
         async with joined as consumer, asyncio.TaskGroup() as group:
             group.create_task(self._read(consumer, ready), name="recognize.read")
@@ -123,7 +110,7 @@ class RecognizeService:
         self._epochs.update(partitions)
         self._lost.update(partitions)
 
-    async def _read(self, consumer: Consumer, ready: asyncio.Queue[_Batch]) -> None:
+    async def _read(self, consumer: Consumer, ready: DecodedAhead) -> None:
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="jpeg") as pool:
             while True:
@@ -134,49 +121,30 @@ class RecognizeService:
                 frames: list[Shown | str] = []
                 if records:
                     frames = await loop.run_in_executor(pool, partial(read_frames, records, received_s=received_s, clock=self._clock))
-                await ready.put(_sort(records, frames, epochs))
+                await ready.put(Batch.of(records, frames, epochs))
 
-    async def _recognize(self, ready: asyncio.Queue[_Batch]) -> None:
+    async def _recognize(self, ready: DecodedAhead) -> None:
         while True:
-            batch = await ready.get()
+            batch = await ready.take()
             await self._release_lost()
-            self._keep_ours(batch)
+            batch.keep(lambda frame: self._epochs[frame.partition] == frame.epoch)
             began_s = self._clock()
             broken: dict[str, str] = {}
-            batch.told += await self._recognizer.process(batch.shown, broken=broken)
-            self._take_out(batch, broken)
+            batch.told += await self._recognizer.process([frame.shown for frame in batch.frames], broken=broken)
+            batch.put_aside(broken)
             batch.decided_s = self._clock()
             if batch.decided_s >= self._expire_at_s:
                 self._expire_at_s = batch.decided_s + POLL_S
                 batch.told += self._recognizer.expire(batch.decided_s)
             self._observe(batch, began_s)
-            if batch.records or batch.told or batch.poison:
+            if batch.frames or batch.told or batch.poison:
                 await self._outgoing.put(batch)
 
     async def _release_lost(self) -> None:
         if self._lost:
             told = self._recognizer.release(self._lost)
             self._lost.clear()
-            await self._outgoing.put(_Batch(told=told, decided_s=self._clock()))
-
-    def _keep_ours(self, batch: _Batch) -> None:
-        """Drop the frames whose partition went away since they came: another worker has them now."""
-        ours = [self._epochs[record.topic, record.partition] == epoch for record, epoch in zip(batch.records, batch.epochs, strict=True)]
-        if not all(ours):
-            batch.records = [record for record, keep in zip(batch.records, ours, strict=True) if keep]
-            batch.shown = [shown for shown, keep in zip(batch.shown, ours, strict=True) if keep]
-
-    def _take_out(self, batch: _Batch, broken: dict[str, str]) -> None:
-        """Move the frames that the models could not take to the poison."""
-        if broken:
-            bad = [shown.frame.frame_id in broken for shown in batch.shown]
-            batch.poison += [
-                (record, broken[shown.frame.frame_id])
-                for record, shown, is_bad in zip(batch.records, batch.shown, bad, strict=True)
-                if is_bad
-            ]
-            batch.records = [record for record, is_bad in zip(batch.records, bad, strict=True) if not is_bad]
-            batch.shown = [shown for shown, is_bad in zip(batch.shown, bad, strict=True) if not is_bad]
+            await self._outgoing.put(Batch(told=told, decided_s=self._clock()))
 
     async def _acknowledge(self, consumer: Consumer) -> None:
         """Publish what was told, then finish the records: the one place where frames are accounted for."""
@@ -187,23 +155,23 @@ class RecognizeService:
                 await self._patience.until_done(partial(consumer.dead_letter, record, reason))
                 self._metrics.frames_dead.labels(record.key, region_of(record.topic)).inc()
             await self._publish(batch.told)
-            if batch.records:
-                await self._patience.until_done(partial(consumer.commit, batch.records))
+            if batch.frames:
+                await self._patience.until_done(partial(consumer.commit, [frame.record for frame in batch.frames]))
             self._leaving = None
             self._finished(batch)
 
-    def _finished(self, batch: _Batch) -> None:
+    def _finished(self, batch: Batch) -> None:
         now_s = self._clock()
-        for shown in batch.shown:
+        for shown in (frame.shown for frame in batch.frames):
             if self._on_finished is not None:
                 self._on_finished(shown, now_s)
             self._metrics.frames_finished.labels(shown.frame.camera, shown.region).inc()
             self._metrics.stage_seconds.labels("ack").observe(max(0.0, now_s - batch.decided_s))
             self._metrics.stage_seconds.labels("recognize").observe(max(0.0, now_s - shown.published_s))
 
-    def _observe(self, batch: _Batch, began_s: float) -> None:
+    def _observe(self, batch: Batch, began_s: float) -> None:
         stage = self._metrics.stage_seconds.labels
-        for shown in batch.shown:
+        for shown in (frame.shown for frame in batch.frames):
             stage("publish").observe(max(0.0, shown.published_s - shown.frame.captured_s))
             stage("queue").observe(max(0.0, shown.received_s - shown.published_s))
             stage("decode").observe(max(0.0, shown.decoded_s - shown.received_s))
@@ -219,7 +187,7 @@ class RecognizeService:
                 continue
             with contextlib.suppress(UnavailableError):  # the next try comes soon
                 if told := await self._recognizer.complete():
-                    await self._outgoing.put(_Batch(told=told))
+                    await self._outgoing.put(Batch(told=told))
             pause_s = ASK_AGAIN_MOST_S if self._recognizer.incomplete else ASK_AGAIN_S
 
     async def _last_words(self) -> None:
@@ -240,16 +208,3 @@ class RecognizeService:
     async def _publish_one(self, told: Told) -> None:
         sighting, thumbnail = told
         await self._log.publish(SIGHTINGS_TOPIC, sighting.camera, encode(sighting, thumbnail))
-
-
-def _sort(records: Sequence[Record], frames: Sequence[Shown | str], epochs: Sequence[int]) -> _Batch:
-    """Part what could be read from what could not."""
-    batch = _Batch()
-    for record, frame, epoch in zip(records, frames, epochs, strict=True):
-        if isinstance(frame, str):
-            batch.poison.append((record, frame))
-        else:
-            batch.records.append(record)
-            batch.shown.append(frame)
-            batch.epochs.append(epoch)
-    return batch

@@ -15,6 +15,7 @@ from core.ports import MatchAnswer, Record
 from core.schema import DeadLetter, Sighting, decode
 from core.topology import REPLAY_HEADER
 from core.types import F32, Faces, Image
+from recognize.batch import Batch, DecodedAhead
 from recognize.frames import read_frames
 from recognize.incomplete import MAX_INCOMPLETE, IncompleteSightings
 from recognize.outcome import next_revision
@@ -491,3 +492,26 @@ async def test_cameras_move_to_a_second_worker_and_back_and_every_frame_is_finis
         ours = sorted((s.first_s, s.last_s) for s in newest.values() if s.camera == name)
         assert ours[0][0] == 0.0
         assert max(end for _, end in ours) == pytest.approx(1.4)
+
+
+async def test_what_was_decoded_while_the_recognizer_was_busy_is_looked_at_together_and_bounded() -> None:
+    ahead = DecodedAhead(4)
+    single = [_batch(n) for n in range(6)]
+    for one in single[:4]:
+        await ahead.put(one)
+    await ahead.put(Batch())  # an idle poll adds nothing
+    late = asyncio.create_task(ahead.put(single[4]))
+    await asyncio.sleep(0)
+    assert not late.done()
+    taken = await ahead.take()
+    assert [frame.shown.frame.frame_id for frame in taken.frames] == [f"gate/s/{n}" for n in range(4)]
+    await late
+    await ahead.put(single[5])
+    assert len((await ahead.take()).frames) == 2
+    await ahead.put(Batch())
+    assert (await ahead.take()).frames == []  # an idle recognizer wakes up
+
+
+def _batch(number: int) -> Batch:
+    record = Record(topic="frames.north", partition=0, offset=number, key="gate", value=b"")
+    return Batch.of([record], [shown(number, painted({}))], [0])
