@@ -115,6 +115,7 @@ async def through(url: str, trouble: Callable[[], object], relief: Callable[[], 
     return traffic
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
 async def test_twenty_seconds_without_kafka(servers: LocalServers, kill: bool) -> None:
     url = servers.url("kafka")
@@ -123,6 +124,7 @@ async def test_twenty_seconds_without_kafka(servers: LocalServers, kill: bool) -
     assert max(traffic.refused_after_s) < 7  # a spool takes over
 
 
+@pytest.mark.full
 async def test_a_frozen_broker(servers: LocalServers) -> None:
     """Connections stand, nobody answers: the worst kind of absence."""
     pids = servers.pids("kafka")
