@@ -15,6 +15,7 @@ BENCHES: dict[str, str] = {
     "embed": "Align, judge and embed faces.",
     "match": "Search a large gallery, beside FAISS as installed.",
     "matcher": "Memory, scaling and throughput of matchers, over RabbitMQ too.",
+    "log": "Publish and consume on Kafka: latency, throughput, CPU per record.",
     "broker": "Send messages over RabbitMQ.",
     "fleet": "Run cameras through a fleet of processes on real servers: load, latency, soak.",
     "standalone": "Run cameras through the whole platform and measure what it sustains.",
