@@ -154,7 +154,8 @@ async def _following(db: Database, shard: LocalShard) -> AsyncIterator[None]:
 async def _open_matching(settings: Settings, db: Database, metrics: Metrics) -> AsyncIterator[Matching]:
     """Fill a matcher in this process (``broker_url = "memory:"``), or reach the fleet's."""
     if settings.broker_url == IN_PROCESS:
-        async with open_local_shard(Shard(storage=settings.matcher.storage), metrics=metrics) as shard, _following(db, shard):
+        own = Shard(storage=settings.matcher.storage, directory=settings.data_dir)
+        async with open_local_shard(own, metrics=metrics) as shard, _following(db, shard):
             yield _local(shard)
         return
     async with (

@@ -4,14 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 
-from core.adapters.postgres import open_database
+from core.adapters.postgres import POOL_SIZE, open_database
 from core.ports import Database
 from core.settings import Settings
+
+SPARE_CONNECTIONS = 2  # for everything else while a matcher loads
 
 
 @asynccontextmanager
 async def open_database_for(settings: Settings) -> AsyncIterator[Database]:
     """Open the database that the settings name, with the schema of this release."""
     migrations = files("deploy") / "migrations"
-    async with open_database(settings.database_url, data_dir=settings.data_dir, migrations=migrations) as db:
+    pool_size = max(POOL_SIZE, settings.matcher.load_connections + SPARE_CONNECTIONS)
+    async with open_database(settings.database_url, data_dir=settings.data_dir, migrations=migrations, pool_size=pool_size) as db:
         yield db

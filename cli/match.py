@@ -52,7 +52,7 @@ async def _match(settings: Settings, *, shard: int, shards: int, replica: str, a
 
     require_fleet(settings, log=False)
     shard_id, metrics = ShardId(shards_total=shards, shard=shard), Metrics()
-    new_shard = Shard(shard=shard, shards_total=shards, storage=settings.matcher.storage)
+    new_shard = Shard(shard=shard, shards_total=shards, storage=settings.matcher.storage, directory=settings.data_dir)
     async with (
         open_database(settings.database_url, data_dir=settings.data_dir, migrations=files("deploy") / "migrations") as db,
         open_amqp(settings.broker_url, settings.broker, name=f"sightline match {shard_id.label}", metrics=metrics) as broker,

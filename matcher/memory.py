@@ -123,6 +123,7 @@ class FileTable:
         size = -(-rows * self._size // ROUND_BYTES) * ROUND_BYTES
         try:
             if self._file is None:
+                self._directory.mkdir(parents=True, exist_ok=True)
                 self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - lives as long as the table
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._file.fileno(), 0, size)

@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_database(url: str, *, data_dir: Path, migrations: Traversable) -> AsyncIterator[Database]:
+async def open_database(url: str, *, data_dir: Path, migrations: Traversable, pool_size: int = POOL_SIZE) -> AsyncIterator[Database]:
     """Open the database, bring its schema up to this release, and close it at the end.
 
     Args:
@@ -42,12 +42,13 @@ async def open_database(url: str, *, data_dir: Path, migrations: Traversable) ->
             ``postgresql://user:password@host/name``.
         data_dir: the data folder; made if absent.
         migrations: the folder of ``NNNN_name.sql`` files.
+        pool_size: connections at most, opened when needed; one that listens comes on top.
 
     Raises:
         SettingsError: the URL is neither. UnavailableError: no server. ConflictError: the schema is newer, or was edited.
     """
     async with _embedded(data_dir) if url == EMBEDDED_URL else _remote(url) as connect:
-        pool = await _open_pool(connect)
+        pool = await _open_pool(connect, pool_size)
         try:
             for migration in await migrate(_Pooled(pool, connect, timeout_s=MIGRATION_TIMEOUT_S), migrations):
                 _log.info("database migrated", number=migration.number, name=migration.name)
@@ -102,11 +103,11 @@ async def _connect(**where: Any) -> Any:
             return connection
 
 
-async def _open_pool(connect: Connect) -> Any:
+async def _open_pool(connect: Connect, size: int) -> Any:
     async def adapted(*_args: Any, **_kwargs: Any) -> Any:
         return await connect()
 
-    return await asyncpg.create_pool(min_size=1, max_size=POOL_SIZE, connect=adapted)
+    return await asyncpg.create_pool(min_size=1, max_size=size, connect=adapted)
 
 
 async def _close_pool(pool: Any) -> None:
