@@ -1,6 +1,7 @@
-"""``sightline cameras``: which cameras there are; add, list, test, switch, remove."""
+"""``sightline cameras``: which cameras there are; add, list, test, change, switch, remove."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def cameras() -> None:
-    """Add, list, test and remove cameras. A running 'sightline run' follows within seconds."""
+    """Add, list, test, change and remove cameras. A running 'sightline run' or 'sightline ingest' follows within seconds."""
 
 
 @app.command()
@@ -60,24 +61,62 @@ def add(
     _with_store(ctx, work)
 
 
-@app.command("list")
-def list_cameras(ctx: typer.Context, as_json: bool = JSON_OPTION) -> None:
-    """List the cameras, without their credentials."""
+@app.command("set")
+def change(
+    ctx: typer.Context,
+    name: Annotated[str, NAME],
+    url: Annotated[str | None, typer.Option(help="A new URL, with its credentials.")] = None,
+    region: Annotated[str | None, typer.Option(help="Another group of cameras.")] = None,
+    loop: Annotated[bool | None, typer.Option("--loop/--no-loop", help="Play a recording again and again, or once.")] = None,
+    max_fps: Annotated[float | None, typer.Option(help="At most so many frames a second are looked at; 0 = the default.")] = None,
+    zone: Annotated[list[str] | None, typer.Option(help=f"New zones instead of all before ('' = none): a polygon {POLYGON_HELP}.")] = None,
+    mask: Annotated[list[str] | None, typer.Option(help=f"New masks instead of all before ('' = none): a polygon {POLYGON_HELP}.")] = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Change a camera; what is not named stays. Whoever runs it follows within seconds, and starts it anew."""
+    from ingest.urls import kind_of
+    from ingest.zones import parse_polygon
+
+    changes: dict[str, Any] = {"url": url, "region": region, "loop": loop, "max_fps": max_fps, "zones": zone, "masks": mask}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if not changes:
+        raise UsageError("nothing to change: name at least one of --url, --region, --loop, --max-fps, --zone, --mask")
+    if url is not None and kind_of(url) in ("file", "folder"):
+        changes["url"] = str(_existing(url))
+    if max_fps == 0:
+        changes["max_fps"] = None
+    for key in ("zones", "masks"):
+        if key in changes:
+            changes[key] = tuple(parse_polygon(text) for text in changes[key] if text)
 
     async def work(store: Any) -> None:
-        records = await store.list()
-        if as_json:
-            for record in records:
-                emit(camera_line(record))
-            return
-        table = Table("name", "url", "region", "enabled", "options")
-        for record in records:
-            table.add_row(
-                record.spec.name, record.url_redacted, record.spec.region, "yes" if record.enabled else "no", _options(record.spec)
-            )
-        console().print(table if records else "no cameras yet; 'sightline cameras add NAME URL' adds one")
+        await store.replace(replace((await store.get(name)).spec, **changes))
+        _say(as_json, await store.get(name), f"camera {name} changed")
 
     _with_store(ctx, work)
+
+
+@app.command("list")
+def list_cameras(ctx: typer.Context, as_json: bool = JSON_OPTION) -> None:
+    """List the cameras, without their credentials; in a fleet also who runs each, and how it is."""
+
+    async def work(store: Any, leases: Any) -> None:
+        records, states = await store.list(), await leases.states()
+        if as_json:
+            for record in records:
+                now = states.get(record.spec.name)
+                told = {"ingester": now.ingester, "state": now.state, "reason": now.reason} if now else {}
+                emit({**camera_line(record), **told})
+            return
+        table = Table("name", "url", "region", "enabled", *(["state"] if states else []), "options")
+        for record in records:
+            now = states.get(record.spec.name)
+            state = f"{now.state} at {now.ingester}{': ' if now.reason else ''}{now.reason}" if now else "-"
+            cells = (record.spec.name, record.url_redacted, record.spec.region, "yes" if record.enabled else "no")
+            table.add_row(*cells, *([state] if states else []), _options(record.spec))
+        console().print(table if records else "no cameras yet; 'sightline cameras add NAME URL' adds one")
+
+    _with_stores(ctx, work)
 
 
 @app.command()
@@ -205,14 +244,19 @@ def _save(image: Any, path: Path) -> None:
 
 
 def _with_store(ctx: typer.Context, work: Callable[[Any], Awaitable[None]]) -> None:
+    _with_stores(ctx, lambda store, _: work(store))
+
+
+def _with_stores(ctx: typer.Context, work: Callable[[Any, Any], Awaitable[None]]) -> None:
     settings: Settings = ctx.obj.settings()
 
     async def opened() -> None:
         from cli.database import open_database_for
         from core.secrets import open_secret_box
         from ingest.cameras import CameraStore
+        from ingest.leases import LeaseStore
 
         async with open_database_for(settings) as db:
-            await work(CameraStore(db, open_secret_box(settings.data_dir, settings.secret_key)))
+            await work(CameraStore(db, open_secret_box(settings.data_dir, settings.secret_key)), LeaseStore(db))
 
     run_async(opened())

@@ -138,7 +138,7 @@ def without_holes(numbers: list[int]) -> bool:
 
 
 async def test_a_killed_ingester_is_taken_over_within_ten_seconds(
-    tmp_path: Path, kafka_url: str, fresh_postgres_url: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, kafka_url: str, fresh_postgres_url: str, record_property: Callable[[str, object], None]
 ) -> None:
     async with Fleet(tmp_path, kafka_url, fresh_postgres_url).opened(6) as fleet:
         fleet.start("a", "b", "c")
@@ -149,20 +149,19 @@ async def test_a_killed_ingester_is_taken_over_within_ten_seconds(
         fleet.members["b"].kill()
         took_s = await fleet.until(lambda: all(fleet.sessions(camera) > old for camera, old in before.items()), 60)
         after = await fleet.until_shared(3, 3)
-        with capsys.disabled():
-            print(f"\ningester killed: its cameras' frames flow again after {took_s:.1f} s")  # noqa: T201 - the figure to show
+        record_property("told", f"ingester killed: its cameras' frames flow again after {took_s:.1f} s")
         assert took_s < TAKEOVER_S
         assert sorted(after) == ["a", "c"]
         assert {camera: fleet.sessions(camera) for camera in kept} == kept
         began_s = time.monotonic()
         assert fleet.members["c"].terminate() == 0
         await fleet.until_shared(6)
-        with capsys.disabled():
-            print(f"ingester stopped: its cameras run elsewhere after {time.monotonic() - began_s:.1f} s")  # noqa: T201 - the figure to show
+        record_property("told", f"ingester stopped: its cameras run elsewhere after {time.monotonic() - began_s:.1f} s")
         await fleet.until(lambda: len(fleet.came_s) >= 11, 30)
     assert all(without_holes(numbers) for numbers in fleet.numbers().values())
 
 
+@pytest.mark.full
 async def test_a_paused_ingester_stops_what_others_took_when_it_wakes(tmp_path: Path, kafka_url: str, fresh_postgres_url: str) -> None:
     async with Fleet(tmp_path, kafka_url, fresh_postgres_url).opened(4) as fleet:
         fleet.start("a", "b")
@@ -204,8 +203,9 @@ def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers
         yield servers
 
 
+@pytest.mark.full
 async def test_kafka_stopped_for_20_s_costs_no_frame_and_no_order(
-    tmp_path: Path, own_kafka: LocalServers, fresh_postgres_url: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, own_kafka: LocalServers, fresh_postgres_url: str, record_property: Callable[[str, object], None]
 ) -> None:
     async with Fleet(tmp_path, own_kafka.url("kafka"), fresh_postgres_url).opened(4) as fleet:
         fleet.start("a")
@@ -223,9 +223,8 @@ async def test_kafka_stopped_for_20_s_costs_no_frame_and_no_order(
         before = len(fleet.headers)
         await fleet.until(lambda: len(fleet.headers) > before + 40, 60)
         dropped, lost = fleet.scrape("a", "frames_dropped_total"), fleet.scrape("a", "frames_lost_total")
-        with capsys.disabled():
-            line = f"Kafka away for {back_s - stopped_s:.0f} s: {spooled:.0f} frames spooled, drained {drained_s:.1f} s after its return"
-            print(f"\n{line}; dropped {dropped:.0f}, lost {lost:.0f}")  # noqa: T201 - the figure to show
+        line = f"Kafka away for {back_s - stopped_s:.0f} s: {spooled:.0f} frames spooled, drained {drained_s:.1f} s after its return"
+        record_property("told", f"{line}; dropped {dropped:.0f}, lost {lost:.0f}")
         assert fleet.members["a"].terminate() == 0
     assert spooled > 100
     assert (dropped, lost) == (0, 0)
@@ -233,6 +232,7 @@ async def test_kafka_stopped_for_20_s_costs_no_frame_and_no_order(
     assert all(without_holes(numbers) for numbers in fleet.numbers().values())
 
 
+@pytest.mark.full
 async def test_an_ingester_killed_while_kafka_is_away_leaves_its_frames_to_the_next(
     tmp_path: Path, own_kafka: LocalServers, fresh_postgres_url: str
 ) -> None:
