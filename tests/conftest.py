@@ -18,7 +18,13 @@ from core.errors import UnavailableError
 from core.ports import Database
 from tests.builders.servers import SharedServers
 
-SERVER_OF_FIXTURE = {"kafka_url": "kafka", "amqp_url": "rabbitmq", "postgres_url": "postgres", "database_dir": "embedded postgresql"}
+SERVERS_OF_FIXTURE = {
+    "kafka_url": ["kafka"],
+    "amqp_url": ["rabbitmq"],
+    "postgres_url": ["postgres"],
+    "database_dir": ["embedded postgresql"],
+    "stage": ["kafka", "rabbitmq", "postgres"],
+}
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +114,7 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Note on each test which servers it uses; the notes travel with its report."""
     for item in items:
-        used = {SERVER_OF_FIXTURE[name] for name in getattr(item, "fixturenames", ()) if name in SERVER_OF_FIXTURE}
+        used = {server for name in getattr(item, "fixturenames", ()) for server in SERVERS_OF_FIXTURE.get(name, ())}
         item.user_properties.extend(("server", server) for server in sorted(used))
 
 
@@ -117,6 +123,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     tiers: dict[str, Counter[str]] = defaultdict(Counter)
     seconds: Counter[str] = Counter()
     servers: dict[str, set[str]] = defaultdict(set)
+    told: list[str] = []
     for outcome in ("passed", "failed", "error", "skipped", "xfailed", "xpassed"):
         for report in terminalreporter.stats.get(outcome, ()):
             parts = report.nodeid.split("/")
@@ -124,9 +131,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             tiers[tier][outcome] += 1
             seconds[tier] += getattr(report, "duration", 0.0)  # a file that could not be collected took no time
             servers[tier] |= {value for name, value in getattr(report, "user_properties", ()) if name == "server"}
+            told += [value for name, value in report.user_properties if name == "told"]
     facts = config.stash[FACTS]
+    for line in told:
+        terminalreporter.write_line(f"fault {line}")
     for tier in sorted(tiers):
         counts = ", ".join(f"{count} {outcome}" for outcome, count in tiers[tier].items())
         against = ", ".join(facts.get(server, server) for server in sorted(servers[tier]))
         ran = f" against {against}" if against else ""
         terminalreporter.write_line(f"tier {tier:<9} {counts} ({seconds[tier]:.1f} s in tests){ran}")
+    if left_out := terminalreporter.stats.get("deselected"):
+        terminalreporter.write_line(f"left out: {len(left_out)} tests that take a minute each; make test-fault runs them")

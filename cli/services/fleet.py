@@ -23,7 +23,7 @@ from core.secrets import open_secret_box
 from core.settings import child_environment
 from ingest.cameras import CameraSpec, CameraStore
 
-COMMAND_TIMEOUT_S = 120.0
+COMMAND_TIMEOUT_S = 180.0
 POLL_S = 0.5
 WATCHLIST = "wanted"
 
@@ -146,6 +146,16 @@ class Fleet:
                 self.add(name, *words)
             else:
                 self.members[name].start()
+        for member in self.members.values():
+            if member.running:
+                member.await_ready()
+
+    def restart(self, settings: Mapping[str, str]) -> None:
+        """Drain every process and start it again with changed settings."""
+        for member in self.members.values():
+            member.terminate()
+        for member in self.members.values():
+            member.start(**settings)
         self.await_ready()
 
     def planned(self) -> dict[str, Sequence[str]]:

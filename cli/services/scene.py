@@ -23,13 +23,13 @@ from cli.services.annexb import Clip, read_clip
 from core.types import F32, U8, Image
 from ingest.source import ClipWriter
 
-VERSION = 1  # of the painting: a change makes everybody's footage anew
+VERSION = 2  # of the painting: a change makes everybody's footage anew
 WIDTH_PX, HEIGHT_PX = 480, 270
 SCALE = WIDTH_PX / SCRIPT_WIDTH_PX
 FPS = 5
 GOP = FPS  # whoever reconnects waits a second at most
 CRF = 24
-NOISE_SIGMA = 1.6
+NOISE_SIGMA = 0.8
 DURATION_S = 42.0
 STAY_S = 15.0
 """From entering the picture to leaving it: longer than the 10 s that a takeover of a dead ingester's cameras may take."""

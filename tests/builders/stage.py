@@ -3,7 +3,8 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from tests.builders.proxy import TcpProxy
 Event = tuple[float, Callable[[], object]]
 """(seconds into the scene, what happens)."""
 
-DRAIN_S = 60.0
+DRAIN_S = 90.0
 FOLLOW_POLL_S = 0.5
 CALM_S = 6.0
 """The pause between two scenes: tracks of the last one end."""
@@ -106,11 +107,13 @@ class Stage:
 
     def heal(self) -> None:
         """Bring everything back that a test left broken, and wait until the cameras are watched."""
+        for proxy in self.proxies.values():
+            proxy.heal()
         self.servers.start(DEFAULT_KINDS)
+        self.fleet.launch()
         planned = self.fleet.planned()
         for name in [name for name in self.fleet.members if name not in planned]:
             self.fleet.remove(name)
-        self.fleet.launch()
         deadline = time.monotonic() + 40
         while not all(self.rtsp.clients.values()):
             if time.monotonic() > deadline:
@@ -143,6 +146,30 @@ class Stage:
             recovered_s=watch.stop(),
             drained_s=drained_s,
         )
+
+    @contextmanager
+    def behind_proxies(self) -> Iterator[None]:
+        """Let every process of the fleet reach each server through a proxy inside the block."""
+        port = self.servers.port
+        targets = {"kafka": port("kafka", "proxied_port"), "rabbitmq": port("rabbitmq"), "postgres": port("postgres")}
+        listens = {"kafka": port("kafka", "proxy_port")}  # the only address that Kafka tells its clients to come back to
+        self.proxies = {name: TcpProxy("127.0.0.1", target, port=listens.get(name, 0)) for name, target in targets.items()}
+        direct = self.servers.env()
+        through = {
+            "SIGHTLINE_LOG_URL": f"kafka://127.0.0.1:{self.proxies['kafka'].port}",
+            "SIGHTLINE_BROKER_URL": direct["SIGHTLINE_BROKER_URL"].replace(f":{targets['rabbitmq']}", f":{self.proxies['rabbitmq'].port}"),
+            "SIGHTLINE_DATABASE_URL": direct["SIGHTLINE_DATABASE_URL"].replace(
+                f":{targets['postgres']}", f":{self.proxies['postgres'].port}"
+            ),
+        }
+        try:
+            self.fleet.restart(through)
+            yield
+        finally:
+            self.fleet.restart(direct)
+            for proxy in self.proxies.values():
+                proxy.close()
+            self.proxies = {}
 
     @property
     def database(self) -> str:
