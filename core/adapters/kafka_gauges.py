@@ -1,0 +1,53 @@
+"""What a consumer's state looks like on a dashboard."""
+
+import threading
+import time
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+from core.adapters.kafka_ledger import Ledger
+from core.metrics import Metrics
+
+EVERY_S = 2.0  # dashboards are scraped less often
+
+
+class Gauges:
+    """The gauges of one consumer. Thread rule: the consumer's thread."""
+
+    def __init__(self, metrics: Metrics, group: str) -> None:
+        self._metrics, self._group = metrics, group
+        self._set_s = 0.0
+        self._topics: set[str] = set()
+        """Topics whose lag was ever set: it must go to 0 when they go."""
+
+    def observe(self, consumer: Any, ledger: Ledger, lock: threading.Condition, paused: int) -> None:
+        """Set the gauges, when it is time.
+
+        The ends of partitions are those that came with the last fetch, so that no request is made for them.
+        """
+        now_s = time.monotonic()
+        if now_s - self._set_s < EVERY_S:
+            return
+        self._set_s = now_s
+        with lock:
+            positions = {partition: ledger.position(partition) for partition in ledger.partitions}
+            buffered, in_flight = ledger.buffered, ledger.in_flight()
+        lag = dict.fromkeys(self._topics, 0)
+        for (topic, number), position in positions.items():
+            end = consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)[1]
+            lag[topic] = lag.get(topic, 0) + (max(0, end - position) if position is not None else 0)
+        self._topics |= lag.keys()
+        self._set(lag, buffered=buffered, in_flight=in_flight, partitions=len(positions), paused=paused)
+
+    def clear(self) -> None:
+        """Say that nothing is read any more."""
+        self._set(dict.fromkeys(self._topics, 0), buffered=0, in_flight=0, partitions=0, paused=0)
+
+    def _set(self, lag: dict[str, int], *, buffered: int, in_flight: int, partitions: int, paused: int) -> None:
+        for topic, records in lag.items():
+            self._metrics.log_lag.labels(topic, self._group).set(records)
+        self._metrics.log_buffered.labels(self._group).set(buffered)
+        self._metrics.log_in_flight.labels(self._group).set(in_flight)
+        self._metrics.log_partitions.labels(self._group).set(partitions)
+        self._metrics.log_paused.labels(self._group).set(paused)
