@@ -160,7 +160,7 @@ class Metrics:
         self.match_probes = self._counter("sightline_matcher_probes_total", "Probes answered", "shard")
         self.match_batches = self._counter(
             "sightline_matcher_batches_total",
-            "Batches by what became of them (answered, expired, poison, refused, unsent)",
+            "Batches by what became of them (answered, expired, poison, refused, unsent, duplicate)",
             "shard",
             "outcome",
         )

@@ -108,11 +108,13 @@ class Gathering:
         return MatchAnswer(
             candidates=merge([answer for _, answer in newest_first], self._k),
             generation=newest_first[-1][1].generation,
-            shards_missing=len(missing_from(self._answers)),
+            shards_missing=0 if self.complete else len(missing_from(self._answers)),
             references=self._references(),
         )
 
     def _references(self) -> int:
+        if len({shard.shards_total for shard in self._answers}) == 1:  # one layout: no two hold the same
+            return sum(answer.references for answer in self._answers.values())
         covers = {
             total: covered_by(shard for shard in self._answers if shard.shards_total == total).bit_count()
             for total in {shard.shards_total for shard in self._answers}

@@ -280,8 +280,10 @@ class RemoteMatcher:
             asked = self._due.popleft()
             self._finish(asked)
             if asked.reply_to == self._replies.name:  # else the answers went to a queue that is gone
-                for shard in [shard for shard in self._breaker.known if shard not in asked.heard]:
+                silent = [shard for shard in self._breaker.known if shard not in asked.heard]
+                for shard in silent:
                     self._breaker.silent(shard, asked.asked_s)
+                for shard in silent:  # a layout may have been forgotten meanwhile: closed
                     self._metrics.match_breaker_open.labels(shard.label).set(self._breaker.is_open(shard))
             self._late.append(asked)
         while self._late and self._late[0].deadline_s + LATE_S <= now_s:

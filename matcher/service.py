@@ -28,7 +28,8 @@ from matcher.snapshot import follow_gallery
 
 PREFETCH = 16
 """Batches held at a time: some to search together, few enough that a frozen replica takes little with it."""
-ANSWER_EXPIRES_S = 5.0  # nobody wants an answer older than that
+LATE_S = 1.0  # an answer that comes this much after its deadline still tells the asker that the shard lives
+REMEMBERED = 1024  # batches, to know a second copy by
 FINISH_S = 3.0  # to answer what is held when the process is asked to stop
 RETRY_S = 1.0
 DEPTH_S = 1.0  # between two looks at the queue's length
@@ -46,6 +47,11 @@ class _Held:
     question: Question
     probes: F32
     taken_s: float
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What a second copy has in common with the first: the batch, and where its answer goes."""
+        return self.batch.batch_id, self.delivery.reply_to
 
 
 @dataclass(kw_only=True)
@@ -66,6 +72,8 @@ class MatcherService:
     """Unix time, that deadlines are compared with."""
     _state: str = "the gallery is loading"
     _reasons: set[str] = field(default_factory=set)
+    _known: dict[tuple[str, str], None] = field(default_factory=dict)
+    """Batches that are answered, or will be, oldest first."""
 
     async def check(self) -> str:
         """Return "" while probes are taken, else why not."""
@@ -137,8 +145,15 @@ class MatcherService:
             if kind not in self._reasons and len(self._reasons) < MAX_REASONS:
                 self._reasons.add(kind)
                 _log.warning("probes can't be read; told once per reason", shard=self.shard_id.label, reason=str(err))
-        else:
-            desk.put(held)
+            return
+        if held.key in self._known:  # a hedge that found the replica which has the first copy, or a redelivery
+            self._count("duplicate")
+            probes.ack(delivery)
+            return
+        self._known[held.key] = None
+        if len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]
+        desk.put(held)
 
     async def _answer_all(self, probes: Subscription, desk: "_Desk") -> None:
         while batch := await desk.take():
@@ -172,11 +187,12 @@ class MatcherService:
                     held.delivery.reply_to,
                     encode(own),
                     correlation_id=held.delivery.correlation_id,
-                    expires_s=ANSWER_EXPIRES_S,
+                    expires_s=max(held.batch.deadline_s - self.now_s(), 0.0) + LATE_S,
                     confirm=False,
                 )
             except UnavailableError:
                 self._count("unsent")
+                self._known.pop(held.key, None)
                 probes.reject(held.delivery, requeue=True)  # a replica whose connection holds may still be in time
             else:
                 self._count("refused" if own.problem else "answered")

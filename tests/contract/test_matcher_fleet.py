@@ -180,6 +180,17 @@ async def test_what_is_past_its_deadline_is_not_searched(fleet: Fleet) -> None:
         assert total(metrics, "sightline_matcher_batches_total", outcome="expired") == 1
 
 
+async def test_a_second_copy_for_the_same_asker_is_not_searched_again(fleet: Fleet) -> None:
+    metrics = Metrics()
+    batch = ProbeBatch(batch_id="x", model=MODEL, collection="default", probes=Array.pack(VECTORS[:1]), k=1, deadline_s=time.time() + 30)
+    async with fleet.matcher(0, 1, metrics=metrics), fleet.asker() as asker, fleet.connect() as broker:
+        for reply_to in ("one", "one", "another"):
+            await broker.publish(PROBES_EXCHANGE, "", encode(batch), reply_to=reply_to)
+        await ask(asker, VECTORS[:1])
+        assert total(metrics, "sightline_matcher_batches_total", outcome="duplicate") == 1
+        assert total(metrics, "sightline_matcher_batches_total", outcome="answered") == 3
+
+
 async def test_cameras_share_batches(fleet: Fleet) -> None:
     asked, answered = Metrics(), Metrics()
     async with fleet.matcher(0, 1, metrics=answered), fleet.asker(metrics=asked) as asker:
