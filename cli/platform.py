@@ -163,7 +163,7 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
                 recognizer=gallery.recognizer(live),
                 log=log,
                 metrics=gallery.metrics,
-                batch_frames=settings.recognize.batch_frames,
+                batch_frames=gallery.models.batch_frames(settings),
                 on_finished=on_finished,
             ),
             record=SightingsService(log=log, store=sightings, metrics=gallery.metrics, publish_event=events.publish_sighting),

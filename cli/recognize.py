@@ -64,7 +64,7 @@ async def _recognize(settings: Settings, regions: list[str], *, as_json: bool) -
                 ),
                 log=log,
                 metrics=metrics,
-                batch_frames=settings.recognize.batch_frames,
+                batch_frames=models.batch_frames(settings),
                 regions=regions,
             )
 

@@ -73,7 +73,8 @@ class RecognizeSettings(_Group):
     """Faces lower than this are seen but never named."""
     reembed_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     """A live track is looked at again this often."""
-    batch_frames: Annotated[int, Field(ge=1, le=64)] = 8
+    batch_frames: Annotated[int, Field(ge=0, le=64)] = 0
+    """Most frames that are looked at together; 0 = from where the models run: 1 on a CPU, 8 on a GPU."""
 
 
 class SightingSettings(_Group):
