@@ -13,6 +13,7 @@ import pytest
 
 from core.adapters.kafka_config import SESSION_S
 from core.adapters.kafka_log import KafkaLog, open_kafka_log
+from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.ports import Partition, Record
 from core.settings import KafkaSettings
@@ -235,3 +236,28 @@ async def test_a_topic_that_is_made_anew_is_read_from_its_beginning(kafka: TestK
         records = await collect(consumer, 2, timeout_s=SOON_S)
         await consumer.commit(records)
     assert set(values(records)) == {b"a", b"b"}
+
+
+async def test_a_producer_beyond_use_is_made_anew_under_load(kafka: TestKafka) -> None:
+    """No broker can be made to send a fatal error on demand, so the reporter is told of one as librdkafka would tell it."""
+    topic = kafka.name("t")
+    await kafka.make(topic)
+    accepted: list[int] = []
+
+    async def publish(number: int) -> None:
+        with suppress(UnavailableError):
+            await kafka.log.publish(topic, KEYS[number % 24], b"%06d" % number)
+            accepted.append(number)
+
+    async with asyncio.timeout(SOON_S), asyncio.TaskGroup() as tasks:
+        for number in range(600):
+            tasks.create_task(publish(number))
+            if number in (200, 400):
+                kafka.log._reporter.fatal = True
+            await asyncio.sleep(0.002)
+    await publish(600)
+    assert accepted[-1] == 600
+    async with kafka.log.consumer([topic], kafka.name("g")) as consumer:
+        records = await collect(consumer, len(accepted))
+    assert {int(r.value) for r in records} >= set(accepted)
+    print(f"{601 - len(accepted)} of 601 publications were refused, none hung")  # noqa: T201
