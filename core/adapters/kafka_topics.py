@@ -1,5 +1,6 @@
 """Topics of the fleet: made, grown, looked at. Blocking calls: commands make them directly, services in a thread."""
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from core.settings import KafkaSettings
 from core.topology import DEAD_PREFIX, FRAMES_PREFIX, SIGHTINGS_TOPIC
 
 TIMEOUT_S = 10.0
+VISIBLE_POLL_S = 0.05
 CONNECT_S = 5.0  # every call begins with the list of topics: when nobody answers that, nobody is there
 
 T = TypeVar("T")
@@ -113,6 +115,9 @@ class TopicAdmin:
         if partitions > now:
             for future in self._client.create_partitions([NewPartitions(topic, partitions)]).values():
                 self._result(future)
+            give_up_s = time.monotonic() + TIMEOUT_S
+            while self.partitions().get(topic, 0) < partitions and time.monotonic() < give_up_s:
+                time.sleep(VISIBLE_POLL_S)  # the controller has them; brokers tell of them a moment later
         return now
 
     def delete(self, topics: Sequence[str]) -> None:
