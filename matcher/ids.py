@@ -37,12 +37,13 @@ def ids_of_bytes(data: bytes) -> Ids:
 
 
 def id_texts(ids: Ids) -> list[str]:
-    """Write UUIDs (n, 2) as people and messages have them, four times faster than uuid.UUID does."""
-    text = ids.astype(">u8").tobytes().hex()
-    return [
-        f"{text[at : at + 8]}-{text[at + 8 : at + 12]}-{text[at + 12 : at + 16]}-{text[at + 16 : at + 20]}-{text[at + 20 : at + 32]}"
-        for at in range(0, len(text), 32)
-    ]
+    """Write UUIDs (n, 2) as people and messages have them; all at once, for uuid.UUID takes 2 us for each."""
+    digits = np.frombuffer(ids.astype(">u8").tobytes().hex().encode(), np.uint8).reshape(-1, 32)
+    letters = np.full((len(ids), 36), ord("-"), np.uint8)
+    for at, first, last in ((0, 0, 8), (9, 8, 12), (14, 12, 16), (19, 16, 20), (24, 20, 32)):
+        letters[:, at : at + last - first] = digits[:, first:last]
+    text = letters.tobytes().decode()
+    return [text[at : at + 36] for at in range(0, len(text), 36)]
 
 
 class IdTable:

@@ -11,7 +11,7 @@ from onnx import ModelProto
 from core.adapters.ort import OrtSession
 from core.errors import ModelError
 from core.types import F32
-from matcher.certified import BLOCK_ROWS, FIRST_ROWS, certified_among, certified_search
+from matcher.certified import BLOCK_ROWS, GROUP_ROWS, certified_among, certified_search
 from matcher.faiss_index import EXACT_ROWS, FaissIndex
 from matcher.int8 import GRAPH, ROW_LEVELS, ZERO_LEVEL, Int8Product, probe_levels, quantise, quantise_probes
 from matcher.numpy_index import NumpyIndex
@@ -78,7 +78,7 @@ def assert_true_best(oracle: F32, found: np.ndarray, scores: F32, k: int) -> Non
 @settings(max_examples=120, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
-    count=st.one_of(st.integers(1, 60), st.integers(FIRST_ROWS - 1, FIRST_ROWS + BLOCK_ROWS + 40)),
+    count=st.one_of(st.integers(1, 60), st.integers(4 * GROUP_ROWS - 1, 1100), st.integers(BLOCK_ROWS - 1, 3 * BLOCK_ROWS + 40)),
     dimensions=st.sampled_from([1, 2, 16, 48]),
     probes=st.sampled_from([1, 5, 64, 70]),
     k=st.integers(1, 50),
