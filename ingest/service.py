@@ -84,6 +84,7 @@ class IngestService:
             await asyncio.wait(tasks)
         for name in names:
             log.info("camera stopped", camera=name)
+            self._context.metrics.camera_up.remove(name, self._workers[name].config.region)  # it may run elsewhere now
             del self._workers[name], self._tasks[name]
 
     def _start(self, group: asyncio.TaskGroup, config: CameraConfig) -> None:

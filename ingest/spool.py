@@ -24,7 +24,7 @@ MAGIC = b"SLSPOOL1"
 SUFFIX = ".spool"
 LOCK_FILE = "lock"
 RECORD = struct.Struct("<BII")  # state, length, CRC-32 of the bytes
-LIVE, FINISHED = 1, 0
+LIVE, FINISHED = 0xFF, 0  # anything between is taken for live: a duplicate is harmless
 SEGMENT_BYTES = 8 << 20  # 40 to 80 frames: small enough that disk space comes back while a long spool drains
 SYNC_S = 1.0
 
@@ -187,7 +187,7 @@ class Spool:
                 self.damaged += 1
             else:
                 segment.size = offset + RECORD.size + length
-                if state == LIVE:
+                if state != FINISHED:
                     found.append((Kept(self, segment, offset, length), header))
             offset += RECORD.size + length
         if segment.size < len(data):
@@ -278,7 +278,11 @@ def orphans(root: Path, own: Spool) -> list[tuple[Spool, list[tuple[Kept, FrameH
         SettingsError: one can't be read.
     """
     found = []
-    for folder in sorted(root.iterdir()):
+    try:
+        folders = sorted(root.iterdir())
+    except OSError as err:
+        raise SettingsError(f"{root}: {err.strerror}") from err
+    for folder in folders:
         if folder == own.folder or not folder.name.isdecimal() or not any(folder.glob("*" + SUFFIX)):
             continue
         spool = Spool(folder, 0)

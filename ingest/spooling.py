@@ -95,6 +95,7 @@ class SpoolingPublisher:
         self._empty.set()
         self._away: set[str] = set()
         self._full = False
+        self._unreadable = ""
 
     async def accept(self, frame: GatedFrame, acknowledged: Callable[[], None]) -> None:
         """Take a frame into care; waits while its camera's share of the memory is full, that is: while the log and the disk are."""
@@ -342,7 +343,9 @@ class SpoolingPublisher:
             for spool, left in await self._in_thread(orphans, self._root, self._spools[0]):
                 self._take_over(spool, left)
         except SettingsError as err:
-            log.warning("a spool of a dead process can't be read", error=str(err))
+            if str(err) != self._unreadable:
+                log.warning("a spool of a dead process can't be read", error=str(err))
+            self._unreadable = str(err)
 
     async def _forget_old(self) -> None:
         for lane in list(self._lanes.values()):

@@ -260,3 +260,33 @@ async def test_an_ingester_killed_while_kafka_is_away_leaves_its_frames_to_the_n
         order = [header.frame_id.rpartition("/")[0] for header in fleet.headers if header.camera == camera]
         assert len(list(dict.fromkeys(order))) == 2
         assert order == sorted(order, key=list(dict.fromkeys(order)).index)  # all of the old session before any of the new
+
+
+@pytest.mark.full
+async def test_a_restart_of_postgresql_moves_no_camera(
+    tmp_path: Path, kafka_url: str, record_property: Callable[[str, object], None]
+) -> None:
+    with LocalServers(tmp_path / "servers") as servers:
+        servers.start("postgres")
+        async with Fleet(tmp_path, kafka_url, servers.url("postgres")).opened(4) as fleet:
+            fleet.start("a", "b")
+            before = await fleet.until_shared(2, 2)
+            await fleet.until(lambda: len(fleet.came_s) >= 4, 30)
+            settled = len(fleet.came_s)
+            await asyncio.to_thread(servers.stop, "postgres", kill=True)
+            during = len(fleet.headers)
+            await asyncio.sleep(8.0)  # longer than a lease
+            seen = len(fleet.headers) - during
+            await asyncio.to_thread(servers.start, "postgres")
+            await asyncio.sleep(10.0)
+            added = CameraSpec(name=f"{fleet.region}-new", url=str(fleet.clip), region=fleet.region, loop=True)
+            await fleet.cameras.add(added)
+            took_s = await fleet.until(lambda: bool(fleet.sessions(added.name)), 30)
+            after = await fleet.shares()
+    record_property(
+        "told", f"PostgreSQL restarted: {seen} frames came while it was away, a new camera runs {took_s:.1f} s after it was added"
+    )
+    assert seen > 50
+    assert len(fleet.came_s) == settled + 1
+    assert all(set(after[name]) >= set(cameras) for name, cameras in before.items())
+    assert all(without_holes(numbers) for numbers in fleet.numbers().values())
