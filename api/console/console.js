@@ -9,7 +9,7 @@ const REASONS = {
   empty_gallery: "nobody is enrolled", below_threshold: "matches nobody enrolled", ambiguous: "could be two people",
   erased: "erased on request", too_small: "face too small", blurred: "blurred", too_dark: "too dark", too_bright: "too bright",
   low_contrast: "too little contrast", extreme_pose: "turned away", occluded: "covered", cut_off: "cut off by the frame",
-  low_detector_score: "hardly visible",
+  low_detector_score: "hardly visible", shards_missing: "part of the gallery did not answer yet",
 };
 
 const $ = (id) => document.getElementById(id);

@@ -1,6 +1,7 @@
 """From the log to the database and on to who is watching."""
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,7 +17,8 @@ from sightings.record import Arrival, Filter, Recorded, StoredSighting
 from sightings.retention import Retention
 from sightings.service import TOPIC, SightingsService
 from sightings.store import SightingStore
-from tests.builders.sightings import JPEG, NOW_S, sighting
+from sightings.watchlists import WatchlistStore
+from tests.builders.sightings import ALICE, JPEG, NOW_S, sighting
 
 GAP = timedelta(seconds=30)
 
@@ -162,3 +164,37 @@ async def test_retention_cleans_up_all_that_is_too_old_and_says_so(bench: Bench)
     assert await retention.clean_up() == 3
     assert await bench.stored() == ["new"]
     assert b"sightline_sightings_expired_total 3.0" in bench.metrics.render()
+
+
+async def test_an_alert_is_counted_and_told_once(db: Database) -> None:
+    bench = Bench(SightingStore(db, episode_gap=GAP), db)
+    told: list[str] = []
+    bench.service = SightingsService(
+        log=bench.log,
+        store=bench.store,
+        metrics=bench.metrics,
+        publish_event=bench._told,
+        publish_alert=lambda alert: told.append(f"{alert.watchlist} {alert.camera} {alert.subject}"),
+        clock=lambda: NOW_S + 0.5,
+    )
+    await db.execute("insert into subject (subject_id, collection, name) values ($1, 'default', 'Alice')", uuid.UUID(ALICE))
+    lists = WatchlistStore(db)
+    await lists.add("wanted", collection="default")
+    await lists.put("wanted", [ALICE])
+    async with bench.running():
+        for revision in (1, 2, 1, 3):
+            await bench.send(sighting("a", subject="alice", revision=revision))
+            await bench.drained()
+    assert told == ["wanted door Alice"]
+    text = bench.metrics.render()
+    assert b'sightline_sightings_alerts_total{camera="door",watchlist="wanted"} 1.0' in text
+    assert b'sightline_sightings_latency_seconds_count{region="default"} 1.0' in text
+    assert b'sightline_sightings_latency_seconds_sum{region="default"} 0.5' in text
+
+
+async def test_what_a_killed_recognizer_left_open_is_closed_and_told(bench: Bench) -> None:
+    await bench.store.upsert([Arrival(sighting=sighting(f"t{n}"), thumbnail=JPEG) for n in range(3)], now_s=NOW_S)
+    await bench.db.execute("update sighting set revised_at = now() - interval '2 min' where track_id <> 't1'")
+    assert await bench.service.close_silent() == 2
+    assert sorted(bench.events) == ["t0", "t2"]
+    assert b"sightline_sightings_closed_silent_total 2.0" in bench.metrics.render()
