@@ -186,8 +186,7 @@ class RemoteMatcher:
         self._asked[asked.batch_id] = asked
         self._under_way[question] += 1
         self._due.append(asked)
-        if self._sweeping is None:
-            self._sweeping = self._loop.call_at(asked.deadline_s, self._sweep)
+        self._sweep_at(asked.deadline_s)
         self._budget.earn(len(self._breaker.expected))
         self._tasks.create_task(self._publish(asked), name="probes")
 
@@ -275,6 +274,7 @@ class RemoteMatcher:
 
     def _sweep(self) -> None:
         """End what is past its deadline, and take note of who was silent."""
+        self._sweeping = None
         now_s = self._loop.time()
         while self._due and self._due[0].deadline_s <= now_s:
             asked = self._due.popleft()
@@ -288,9 +288,18 @@ class RemoteMatcher:
             self._late.append(asked)
         while self._late and self._late[0].deadline_s + LATE_S <= now_s:
             del self._asked[self._late.popleft().batch_id]
-        next_s = [asked.deadline_s for asked in itertools.islice(self._due, 1)]
-        next_s += [asked.deadline_s + LATE_S for asked in itertools.islice(self._late, 1)]
-        self._sweeping = self._loop.call_at(min(next_s), self._sweep) if next_s else None
+        if self._late:
+            self._sweep_at(self._late[0].deadline_s + LATE_S)
+        if self._due:
+            self._sweep_at(self._due[0].deadline_s)
+
+    def _sweep_at(self, at_s: float) -> None:
+        """Sweep at this time of the loop's clock, if not sooner."""
+        if self._sweeping is not None:
+            if self._sweeping.when() <= at_s:
+                return
+            self._sweeping.cancel()
+        self._sweeping = self._loop.call_at(at_s, self._sweep)
 
     def _plan_hedge(self, asked: _Asked) -> None:
         """Wake up when the first of the shards that are still waited for is past its p95."""
