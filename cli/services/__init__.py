@@ -1,5 +1,6 @@
 """``sightline services``: real servers for development and tests, ready or with a reason why not."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -38,16 +39,14 @@ def start(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Start what does not run yet; print the settings that lead there. Safe to repeat. Exit code 8 if a server is missing."""
-    from cli.services.choose import VARIABLES, start_servers
+    from cli.services.choose import start_servers
     from cli.services.local import LocalServers
 
     settings = ctx.obj.settings()
     found = start_servers(settings, LocalServers(folder, scrape=scrape), _kinds(only))
     _report(found, as_json=as_json)
     if not as_json:
-        for server in found:
-            if not server.problem and server.how != "settings":
-                typer.echo(f"export {VARIABLES[server.kind]}={server.url}")
+        _export(found)
     _fail_for([server for server in found if server.problem])
 
 
@@ -75,13 +74,21 @@ def stop(only: Only = None, folder: Dir = SERVICES_DIR, as_json: bool = JSON_OPT
 
 
 @app.command()
-def status(ctx: typer.Context, only: Only = None, folder: Dir = SERVICES_DIR, as_json: bool = JSON_OPTION) -> None:
+def status(
+    ctx: typer.Context,
+    only: Only = None,
+    folder: Dir = SERVICES_DIR,
+    env: Annotated[bool, typer.Option("--env", help="Print export lines for the servers that answer, for eval.")] = False,
+    as_json: bool = JSON_OPTION,
+) -> None:
     """Say of each server where it is and whether it answers. Exit code 8 if one does not."""
     from cli.services.choose import server_status
     from cli.services.local import LocalServers
 
     found = server_status(ctx.obj.settings(), LocalServers(folder), _kinds(only))
     _report(found, as_json=as_json)
+    if env and not as_json:
+        _export(found)
     _fail_for([server for server in found if server.problem], explain=False)
 
 
@@ -120,6 +127,15 @@ def _report(found: "Sequence[Found]", *, as_json: bool) -> None:
             what = f"{redact(server.url)} ({' '.join(filter(None, (server.version, server.how)))})" if server.url else server.how
             reason = f": {server.problem}" if state == "failed" else ""
             console().print(f"{server.kind:<10} [{colour}]{state}[/]{reason}  {what}", soft_wrap=True)
+
+
+def _export(found: "Sequence[Found]") -> None:
+    """Print shell lines that lead to the servers which the settings do not name already."""
+    from cli.services.choose import VARIABLES
+
+    for server in found:
+        if not server.problem and server.how != "settings":
+            typer.echo(f"export {VARIABLES[server.kind]}={shlex.quote(server.url)}")
 
 
 def _fail_for(failed: "Sequence[Found]", *, explain: bool = True) -> None:
