@@ -1,7 +1,7 @@
 """Vectorised suppression does what the naive double loop does; batches cover every item once."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -33,6 +33,8 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 def test_suppress_agrees_with_the_double_loop(items: list[tuple[int, int, int, int, int]], iou: float):
     raw = np.array(items, np.float32).reshape(-1, 5)
     boxes = np.concatenate([np.minimum(raw[:, :2], raw[:, 2:4]), np.maximum(raw[:, :2], raw[:, 2:4])], axis=1)
+    on_the_bound = (abs(overlap(a, b) - iou) < 1e-6 for a in boxes for b in boxes)
+    assume(iou == 0.0 or not any(on_the_bound))  # 42 of 140 is 0.3, or a hair more in float32: either answer is right
     assert suppress(boxes, raw[:, 4], iou=iou).tolist() == naive(boxes, raw[:, 4], iou)
 
 
