@@ -91,4 +91,6 @@ def kafka_jars() -> Path:
 
 
 def _cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    random = uuid.uuid4().bytes
+    usable = bytes([random[0] & 0x7F]) + random[1:]  # an id that begins with a dash would be taken for an option
+    return base64.urlsafe_b64encode(usable).decode().rstrip("=")
