@@ -1,7 +1,7 @@
 """Topics of the fleet: made, grown, looked at. Blocking calls: commands make them directly, services in a thread."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,6 +30,16 @@ from core.topology import DEAD_PREFIX, FRAMES_PREFIX, SIGHTINGS_TOPIC
 TIMEOUT_S = 10.0
 VISIBLE_POLL_S = 0.05
 CONNECT_S = 5.0  # every call begins with the list of topics: when nobody answers that, nobody is there
+
+MOVING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
 
 T = TypeVar("T")
 
@@ -153,17 +163,25 @@ class TopicAdmin:
         """Return an offset of each partition: earliest, latest, or the first at or after a time; -1 when there is none such."""
         if not partitions:
             return {}
-        asked = {TopicPartition(*partition): spec for partition in partitions}
-        answers = self._client.list_offsets(asked, request_timeout=TIMEOUT_S)
-        return {(one.topic, one.partition): self._result(future).offset for one, future in answers.items()}
+
+        def ask() -> dict[Partition, int]:
+            asked = {TopicPartition(*partition): spec for partition in partitions}
+            answers = self._client.list_offsets(asked, request_timeout=TIMEOUT_S)
+            return {(one.topic, one.partition): future.result(TIMEOUT_S).offset for one, future in answers.items()}
+
+        return self._settled(ask)
 
     def committed(self, group: str, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Return the offsets that a group has committed, of the partitions where it has."""
         if not partitions:
             return {}
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*partition) for partition in partitions])
-        answer = self._result(self._client.list_consumer_group_offsets([asked], request_timeout=TIMEOUT_S)[group])
-        return {(one.topic, one.partition): one.offset for one in answer.topic_partitions if one.offset >= 0}
+
+        def ask() -> dict[Partition, int]:
+            asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*partition) for partition in partitions])
+            answer = self._client.list_consumer_group_offsets([asked], request_timeout=TIMEOUT_S)[group].result(TIMEOUT_S)
+            return {(one.topic, one.partition): one.offset for one in answer.topic_partitions if one.offset >= 0}
+
+        return self._settled(ask)
 
     def _configure(self, specs: Sequence[TopicSpec]) -> set[str]:
         """Set what topics enforce and return those where that changed anything."""
@@ -189,6 +207,18 @@ class TopicAdmin:
         except KafkaException as err:
             raise self._explained(err) from err
         return topics
+
+    def _settled(self, ask: Callable[[], T]) -> T:
+        """Ask until the cluster knows who answers: leaders and coordinators move, and new topics have none for a moment."""
+        give_up_s = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                return ask()
+            except KafkaException as err:
+                if err.args[0].code() not in MOVING or time.monotonic() > give_up_s:
+                    raise self._explained(err) from err
+                self._metadata()
+                time.sleep(VISIBLE_POLL_S)
 
     def _result(self, future: "Future[T]", *, but: int | None = None) -> T | Any:
         """Return the broker's answer; an error of the code ``but`` is none."""

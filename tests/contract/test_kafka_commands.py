@@ -104,8 +104,8 @@ async def test_a_hole_is_a_lost_frame_and_an_error(kafka: TestKafka, run: Run) -
     region = kafka.prefix
     await ensure(run, region)
     await publish(kafka, region, [0, 1, 2, 5, 6])
-    code, lines, _ = await run("audit", "frames", "--region", region)
-    assert code == 1
+    code, lines, error = await run("audit", "frames", "--region", region)
+    assert (code, error) == (1, "1")
     assert (lines[0]["lost"], lines[0]["missing"]) == (2, ["s1/3-4"])
 
 
