@@ -37,7 +37,8 @@ def list_topics(
         for s in states:
             emit({"topic": s.name, "partitions": s.partitions, "replication": s.replication, "records": s.records, "lag": s.lag})
         return
-    table = Table("topic", "partitions", "replication", "records", *(f"lag of {name}" for name in groups))
+    table = Table("topic", "partitions", "copies", "records", *(f"lag of\n{name}" for name in groups))
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for s in states:
