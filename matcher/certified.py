@@ -18,9 +18,9 @@ BLOCK_ROWS = 4096  # 4096 x 64 products are 1 MB, half of a core's L2 cache
 GROUP_ROWS = 32
 """The first floors come from the best of each group of so many rows: where the best of k groups reach a score, k rows do. Cheaper than
 sorting rows, and hardly lower: two of the k best are seldom in one group."""
-GROUPED_BLOCKS = 8  # afterwards a floor rises slowly
+GROUPED_BLOCKS = 4  # afterwards a floor rises slowly
 BATCH_PROBES = 64
-PENDING_PER_PROBE = 48  # rows kept per probe before the floor is raised: sorting seldom, in large pieces
+PENDING_PER_PROBE = 96  # rows kept per probe before the floor is raised: sorting seldom, in large pieces
 MOST_ROWS = 256  # a probe may leave this many rows to score, or a share of all; with more, float32 at once is as fast
 MOST_SHARE = 1 / 32
 
@@ -155,7 +155,7 @@ class _Near:
         """Look at one more of the first blocks, (n, N) without the probe's scale; the floor is raised as their number doubles."""
         group = max(1, min(GROUP_ROWS, len(estimates) // (4 * self.k)))
         whole = len(estimates) - len(estimates) % group  # what is left over may be better still, and a floor stays a floor
-        self._group_best.append(estimates[:whole].reshape(-1, group, self._count).max(axis=1))
+        self._group_best.append(estimates[:whole].reshape(group, -1, self._count).max(axis=0))
         self._margin = np.maximum(self._margin, margin)
         blocks = len(self._group_best)
         if blocks & (blocks - 1) == 0:

@@ -169,12 +169,13 @@ class GallerySlice:
 
     def _rows_of(self, slots: I64, scores: F32, wanted: NDArray[np.bool_], places: I64) -> Iterator[tuple[int, tuple[CandidateRow, ...]]]:
         """Yield the candidates of some probes, made in one go."""
-        wanted = wanted[places]
-        chosen = slots[places][wanted]
+        if len(places) < len(slots):
+            slots, scores, wanted = slots[places], scores[places], wanted[places]
+        chosen = slots[wanted]
         numbers = self._subject_of_slot[chosen]
-        subject_ids, reference_ids = id_texts(self._people.ids(numbers)), id_texts(self._references.ids(chosen))
-        subjects = [self._people.names[number] for number in numbers.tolist()]
-        rows = list(map(CandidateRow, subject_ids, subjects, reference_ids, scores[places][wanted].tolist()))
+        ids = id_texts(np.concatenate([self._people.ids(numbers), self._references.ids(chosen)]))
+        names = map(self._people.names.__getitem__, numbers.tolist())
+        rows = list(map(CandidateRow, ids[: len(chosen)], names, ids[len(chosen) :], scores[wanted].tolist()))
         first = 0
         for place, count in zip(places.tolist(), wanted.sum(axis=1).tolist(), strict=True):
             yield place, tuple(rows[first : first + count])

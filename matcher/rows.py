@@ -77,7 +77,8 @@ class Rows:
 
     def exact(self, rows: I64) -> F32:
         """Return the exact vectors (m, D) float32 of rows (m,), a copy."""
-        return self._vectors.array[rows].astype(np.float32, copy=False)
+        found: NDArray[np.float32 | np.float16] = self._vectors.array[rows]
+        return found if found.dtype == np.float32 else found.astype(np.float32)  # type: ignore[return-value]
 
     def slots(self, rows: I64) -> I64:
         """Return the slots of rows (any shape)."""
