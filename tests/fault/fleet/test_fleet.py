@@ -120,9 +120,10 @@ def test_fleet_rebalanced_by_adding_and_removing_recognizers(stage: Stage, play:
 
 @full
 def test_fleet_shards_changed_from_2_to_3(stage: Stage, play: Play) -> None:
-    old, stage.fleet.plan = stage.fleet.plan, Plan(shards=3)
+    old = stage.fleet.plan
 
     def grow() -> None:
+        stage.fleet.plan = Plan(shards=3)
         for name, words in stage.fleet.planned().items():
             if name.startswith("match-"):
                 stage.fleet.add(name, *words)
