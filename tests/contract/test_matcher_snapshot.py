@@ -6,11 +6,13 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.ports import Database
 from core.types import F32
@@ -225,6 +227,32 @@ async def test_all_connections_read_one_snapshot(db: Database, shard: LocalShard
     await load_shard(db, shard, connections=3, on_progress=erase_all)
     await asyncio.gather(*tasks)
     assert shard.references == 7200
+
+
+async def test_a_load_that_is_cut_off_leaves_the_old_gallery_answering(db: Database, shard: LocalShard) -> None:
+    await fill(db, 900, 8)
+    await load_shard(db, shard)
+    await db.execute("update gallery_generation set generation = 8")
+    cut: list[asyncio.Task[int]] = []
+    others = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and query ilike '%string_agg%'"
+    with pytest.raises(UnavailableError, match=r"^database: "):
+        await load_shard(db, shard, connections=3, on_progress=lambda *_: cut.append(asyncio.ensure_future(db.execute(others))))
+    await asyncio.gather(*cut, return_exceptions=True)
+    assert (shard.generation, shard.references) == (7, 7200)
+    assert len(await names(shard)) == 8
+    assert await load_shard(db, shard) == 8
+
+
+async def test_int8_loads_into_a_file_and_says_when_there_is_no_room(db: Database, tmp_path: Path) -> None:
+    await fill(db, 300, 4)
+    async with open_local_shard(Shard(storage="int8", directory=tmp_path), now_s=lambda: NOW_S) as shard:
+        assert await load_shard(db, shard) == 7
+        assert shard.references == 1200
+    (tmp_path / "note").write_text("")
+    async with open_local_shard(Shard(storage="int8", directory=tmp_path / "note")) as shard:
+        with pytest.raises(UnavailableError, match=r"matcher: can't keep embeddings in a file in .*note: File exists"):
+            await load_shard(db, shard)
+        assert shard.generation == -1
 
 
 def test_parts_cover_every_bucket_once_and_are_of_one_size() -> None:
