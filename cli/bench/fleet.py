@@ -151,9 +151,9 @@ def _settings(load: "Load", tried: "list[Load]", seconds: float) -> dict[str, An
 
     return {
         "seconds": seconds,
-        "footage": f"scripted scene over RTSP, {WIDTH_PX}x{HEIGHT_PX} H.264 at {FPS} fps, looped, somebody in view 71 % of the time",
+        "footage": f"scripted scene over RTSP, {WIDTH_PX}x{HEIGHT_PX} H.264 at {FPS} fps, looped, a visitor every 8 s",
         "processes": "1 ingest, 1 recognize, 2 match (2 shards), 1 sightings, beside Kafka, RabbitMQ, PostgreSQL and the cameras",
-        "latency": "capture to the decision read back from PostgreSQL by another process",
+        "latency": "capture to who it is, read back from PostgreSQL by another process",
         "environment": BENCH_SETTINGS,
         "tried": [
             {"cameras": one.cameras, "sustained": one.sustained, "p95_ms": round(percentile(one.latencies_ms, 95), 1)} for one in tried

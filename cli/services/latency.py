@@ -48,7 +48,7 @@ class LatencyWatch:
     def __init__(self, url: str, data_dir: Path) -> None:
         self._url, self._data_dir = url, data_dir
         self._samples: list[Sample] = []
-        self._told: dict[str, float] = {}
+        self._told: dict[str, tuple[str, str | None]] = {}
         self._events: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = threading.Event()
@@ -80,11 +80,15 @@ class LatencyWatch:
             self._ready.set()
 
     def _note(self, stored: StoredSighting) -> None:
-        """Take a decision once: later revisions of a sighting repeat the times of the frame that decided it."""
+        """Take what a recognizer tells at once: a sighting's first revision, and a change of who it is.
+
+        Other revisions refresh a live sighting every two seconds, or end it: the frame that decided it lies further back.
+        """
         sighting = stored.sighting
-        if self._told.get(sighting.sighting_id) != sighting.times.decided_s:
-            self._told[sighting.sighting_id] = sighting.times.decided_s
+        decision = (sighting.outcome, sighting.subject_id)
+        if not sighting.closed and self._told.get(sighting.sighting_id) != decision:
             self._samples.append(Sample(times=sighting.times, seen_s=time.time()))
+        self._told[sighting.sighting_id] = decision
 
 
 def percentile(values: list[float], percent: float) -> float:

@@ -40,6 +40,7 @@ STAGGER_S = 0.8
 """Each camera's visitors come so much later than those of the one before."""
 FACE_PX = 175.0
 """Face height in script pixels: 66 px in the small picture."""
+FACE_Y_PX = 350.0
 PEOPLE: tuple[tuple[str, str], ...] = (
     ("Barack Obama", "barack-obama-2012"),
     ("Eileen Collins", "eileen-collins"),
@@ -61,33 +62,48 @@ class SceneCamera:
     visits: tuple[Visit, ...]
 
 
-def _visit(person: int, starts_s: float, x_px: float, *, from_left: bool) -> Visit:
-    name, photo = PEOPLE[person % len(PEOPLE)]
-    outside = (-260.0, SCRIPT_WIDTH_PX + 260.0)
-    enters, leaves = outside if from_left else outside[::-1]
-    y_px = 350.0
-    places = ((0.0, enters), (WALK_S, x_px), (STAY_S - WALK_S, x_px), (STAY_S, leaves))
-    stops = tuple(Stop(t_s=starts_s + at_s, x_px=x, y_px=y_px, height_px=FACE_PX) for at_s, x in places)
-    return Visit(person=name, known=any(known.name == name for known in KNOWN), photo=photo, mirrored=not from_left, stops=stops)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rhythm:
+    """How visits follow each other on one camera."""
+
+    visits: int = 2
+    stay_s: float = STAY_S
+    pause_s: float = PAUSE_S
+    stagger_s: float = STAGGER_S
 
 
-def scene_cameras(count: int = 8) -> tuple[SceneCamera, ...]:
-    """Return cameras with two visits each: over all of them every person comes equally often, at different times and places."""
+BUSY = Rhythm(visits=5, stay_s=6.5, pause_s=1.2, stagger_s=0.0)
+"""For benches: many visitors a minute, so that there are many first decisions to time."""
+
+
+def scene_cameras(count: int = 8, rhythm: Rhythm = Rhythm()) -> tuple[SceneCamera, ...]:
+    """Return cameras with their visits: over all of them every person comes about equally often, at different times and places."""
     cameras = []
     for index in range(count):
-        first_s = 1.0 + STAGGER_S * (index % 8)
+        first_s = 1.0 + rhythm.stagger_s * (index % 8)
         visits = tuple(
             _visit(
                 index + 2 * turn + (index // 4) * (1 + turn),
-                first_s + turn * (STAY_S + PAUSE_S),
+                (first_s + turn * (rhythm.stay_s + rhythm.pause_s), rhythm.stay_s),
                 420.0 + 110.0 * ((index + turn) % 5),
                 from_left=(index + turn) % 2 == 0,
             )
-            for turn in range(2)
+            for turn in range(rhythm.visits)
         )
         region = REGIONS[index % len(REGIONS)]
         cameras.append(SceneCamera(name=f"{region}-{index}", region=region, room=("lobby", "gate")[index // 2 % 2], visits=visits))
     return tuple(cameras)
+
+
+def _visit(person: int, when_s: tuple[float, float], x_px: float, *, from_left: bool) -> Visit:
+    """Return a visit that begins at a time and lasts for a while."""
+    name, photo = PEOPLE[person % len(PEOPLE)]
+    starts_s, stay_s = when_s
+    outside = (-260.0, SCRIPT_WIDTH_PX + 260.0)
+    enters, leaves = outside if from_left else outside[::-1]
+    places = ((0.0, enters), (WALK_S, x_px), (stay_s - WALK_S, x_px), (stay_s, leaves))
+    stops = tuple(Stop(t_s=starts_s + at_s, x_px=x, y_px=FACE_Y_PX, height_px=FACE_PX) for at_s, x in places)
+    return Visit(person=name, known=any(known.name == name for known in KNOWN), photo=photo, mirrored=not from_left, stops=stops)
 
 
 def scene_clips(folder: Path, cameras: Sequence[SceneCamera]) -> dict[str, Clip]:
