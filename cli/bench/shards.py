@@ -13,7 +13,7 @@ import numpy as np
 
 from cli.bench.gallery import COLLECTION, MODEL, Oracle, fill, pieces
 from cli.bench.report import Figures
-from core.schema import Array, ProbeBatch, ShardAnswer, decode, encode
+from core.schema import Array, ProbeBatch, decode, encode
 from core.types import F32
 from matcher.rows import Storage
 from matcher.shard import Shard
@@ -146,7 +146,7 @@ def _question(probes: F32) -> bytes:
 def _answer(shard: Shard, question: bytes) -> None:
     """Do what a matcher does between a delivery and a publication."""
     batch, _ = decode(ProbeBatch, question)
-    decode(ShardAnswer, encode(shard.search(batch, 0.0)))
+    encode(shard.search(batch, 0.0))
 
 
 def _warm_up(storage: Storage, dimensions: int, directory: Path) -> None:
