@@ -1,5 +1,7 @@
 """``sightline bench fleet``: what a fleet of processes on real servers sustains on this machine, and how late its answers are."""
 
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -45,6 +47,7 @@ def fleet(
     def say(text: str) -> None:
         console().print(text, style="dim")
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: what was started is stopped
     with tempfile.TemporaryDirectory(prefix="sightline-fleet-") as folder, Rig(Path(folder), most_cameras=cameras or STEPS[-1]) as rig:
         began_s = time.time()
         tried = [] if cameras else ramp(rig, say)
