@@ -39,8 +39,7 @@ def fleet(
 ) -> None:
     """Start Kafka, RabbitMQ, PostgreSQL and every process of a fleet here, play simulated cameras, and measure.
 
-    Sustained means: no frame dropped, decoding and recognizing keep up, 95 % of decisions can be read from the database within 200 ms of
-    their frame's capture.
+    Sustained means: no frame dropped, decoding and recognizing keep up, and less than a second of frames waits.
     """
     from cli.services.rig import Rig
 
