@@ -16,7 +16,7 @@ from cli.output import JSON_OPTION, console
 if TYPE_CHECKING:
     from cli.services.rig import Load, Rig
 
-STEPS = (4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
+STEPS = (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
 SHARE = 0.6
 """Of the highest sustained load: where latency is measured."""
 WARM_UP_S = 6.0  # connections, first tracks; not measured
@@ -52,6 +52,8 @@ def fleet(
         tried = [] if cameras else ramp(rig, say)
         best = max((load.cameras for load in tried if load.sustained), default=STEPS[0])
         count = cameras or max(1, round(SHARE * best))
+        rig.set_cameras(count)
+        rig.settle()
         load = steady(rig, count, seconds, say)
         soaked = soak_figures(rig, soak * 60, say) if soak else {}
         rig.set_cameras(0)

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import psutil
 
-from cli.services.fleet import Fleet, Plan
+from cli.services.fleet import Fleet, Plan, until
 from cli.services.install import cache_dir
 from cli.services.latency import LatencyWatch, Sample
 from cli.services.local import LocalServers
@@ -26,6 +26,7 @@ BENCH_SETTINGS: dict[str, str] = {
 KEEPS_UP = 0.95
 FEW_FRAMES = 4.0  # are always on their way
 WATCHED_TIMEOUT_S = 60.0
+SETTLE_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,10 @@ class Rig:
             if time.monotonic() > deadline:
                 raise UnavailableError(f"only {sum(self._rtsp.clients.values())} of {count} cameras are watched")
             time.sleep(0.2)
+
+    def settle(self) -> None:
+        """Wait until what an earlier load left behind is worked off. Raises UnavailableError when this load does not let it."""
+        until(lambda: self.lag() <= FEW_FRAMES, SETTLE_TIMEOUT_S, f"{self.cameras} cameras: the recognizers catch up")
 
     def measure(self, seconds: float) -> Load:
         """Watch the load for so long."""
