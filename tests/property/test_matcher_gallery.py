@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.types import F32
-from matcher.gathering import merge
 from matcher.gallery import ReferenceRow
+from matcher.gathering import merge
 from matcher.numpy_index import NumpyIndex
 from matcher.shard import Shard
 from tests.builders.matcher import NOW_S, batch, row, unit_rows
