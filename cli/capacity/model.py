@@ -10,12 +10,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from core.adapters.kafka_plan import CAMERAS_PER_PARTITION
 from core.errors import SettingsError
 
 FULL_HD_PIXELS = 1920 * 1080
 SECONDS_A_DAY = 86_400
-PARTITION_FRAMES_PER_S = 20.0
-"""Frames that one partition may carry: what one slow core recognizes. A partition is the least that one recognizer takes."""
 MAX_PARTITIONS_PER_CLUSTER = 200_000
 """Of one Kafka cluster in KRaft mode; its documentation speaks of millions, operators of comfort below this."""
 GIB = float(1 << 30)
@@ -128,6 +127,7 @@ class Plan:
     match_cores: float
     sightings_cores: float
     partitions: int
+    """Of the frames topics, by the rule of ``sightline topics ensure``, before it rounds up for each region."""
     shards: int
     matchers: int
     """Shards times replicas."""
@@ -184,7 +184,7 @@ def plan(fleet: Fleet, cost: Coefficients) -> Plan:
         gpus=0 if fleet.gpu_frames_per_s is None else math.ceil(gated / (fleet.gpu_frames_per_s * fleet.utilisation)),
         match_cores=max(probes * probe_s / fleet.utilisation, float(shards * fleet.replicas) * 0.05),
         sightings_cores=sightings * cost["sighting_ms"] / 1000 / fleet.utilisation,
-        partitions=max(1, math.ceil(gated / PARTITION_FRAMES_PER_S)),
+        partitions=math.ceil(fleet.cameras / CAMERAS_PER_PARTITION),
         shards=shards,
         matchers=shards * fleet.replicas,
         gallery_gib_per_shard=fleet.references / shards * cost["reference_bytes"] / GIB,

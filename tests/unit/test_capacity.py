@@ -30,7 +30,7 @@ def test_a_plan_by_hand() -> None:
     assert result.probes_per_s == 100
     assert result.ingest_cores == pytest.approx((1000 * (1 + 1) + 200 * 1) / 1000 / 0.5)
     assert result.recognize_cores == pytest.approx((200 * (40 + 3 + 2) + 100 * 10) / 1000 / 0.5)
-    assert result.partitions == 10
+    assert result.partitions == 13
     assert result.shards == 1
     assert result.gallery_gib_per_shard == pytest.approx(4096e6 / 2**30)
 
