@@ -4,12 +4,13 @@ import threading
 import time
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from core.adapters.kafka_ledger import Ledger
 from core.metrics import Metrics
 
 EVERY_S = 2.0  # dashboards are scraped less often
+ASK_S = 1.0
 
 
 class Gauges:
@@ -24,7 +25,8 @@ class Gauges:
     def observe(self, consumer: Any, ledger: Ledger, lock: threading.Condition, paused: int) -> None:
         """Set the gauges, when it is time.
 
-        The ends of partitions are those that came with the last fetch, so that no request is made for them.
+        The ends of partitions are those that came with the last fetch, so that no request is made for them; only a partition that was
+        not read from yet, for the buffer was full before its turn came, is asked for.
         """
         now_s = time.monotonic()
         if now_s - self._set_s < EVERY_S:
@@ -35,8 +37,7 @@ class Gauges:
             buffered, in_flight = ledger.buffered, ledger.in_flight()
         lag = dict.fromkeys(self._topics, 0)
         for (topic, number), position in positions.items():
-            end = consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)[1]
-            lag[topic] = lag.get(topic, 0) + (max(0, end - position) if position is not None else 0)
+            lag[topic] = lag.get(topic, 0) + _lag(consumer, TopicPartition(topic, number), position)
         self._topics |= lag.keys()
         self._set(lag, buffered=buffered, in_flight=in_flight, partitions=len(positions), paused=paused)
 
@@ -51,3 +52,17 @@ class Gauges:
         self._metrics.log_in_flight.labels(self._group).set(in_flight)
         self._metrics.log_partitions.labels(self._group).set(partitions)
         self._metrics.log_paused.labels(self._group).set(paused)
+
+
+def _lag(consumer: Any, partition: TopicPartition, position: int | None) -> int:
+    """Return how many records of a partition are not finished; 0 when the brokers do not say."""
+    low, end = (int(offset) for offset in consumer.get_watermark_offsets(partition, cached=True))
+    try:
+        if end < 0:
+            low, end = (int(offset) for offset in consumer.get_watermark_offsets(partition, timeout=ASK_S))
+        if position is None:
+            committed = int(consumer.committed([partition], timeout=ASK_S)[0].offset)
+            position = committed if committed >= 0 else low
+    except KafkaException:
+        return 0
+    return max(0, end - position)

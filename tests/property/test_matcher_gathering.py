@@ -62,7 +62,9 @@ def test_it_is_complete_exactly_when_every_bucket_was_searched(totals: set[int],
         answer = gathering.result()
         assert (answer.shards_missing == 0) == gathering.complete
         in_reach = [row for row in ROWS if any(row.subject_id == one for one in _subjects(some))]
-        assert answer.references <= 40
+        one_layout = len({answer.shards_total for answer in some}) == 1
+        heard = {(one.shard, one.shards_total): one.references for one in some}
+        assert answer.references <= (40 if one_layout else sum(heard.values()))  # overlapping shards count by shares: an estimate
         assert {one.subject_id for of_probe in answer.candidates for one in of_probe} <= {row.subject_id for row in in_reach}
 
 
