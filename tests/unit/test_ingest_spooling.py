@@ -70,6 +70,13 @@ def files(root: Path) -> list[Path]:
     return list(root.glob("*/*.spool"))
 
 
+async def gone(folder: Path) -> None:
+    """Wait until the spool's files are removed: a thread does it, after the last acknowledgement."""
+    async with asyncio.timeout(5.0):
+        while files(folder):  # noqa: ASYNC110 - watches another thread
+            await asyncio.sleep(0.01)
+
+
 async def test_a_log_that_answers_gets_frames_in_order_and_the_disk_none(tmp_path: Path) -> None:
     async with bench(tmp_path, SwitchedLog()) as b:
         await b.accept(*range(20))
@@ -97,6 +104,7 @@ async def test_an_outage_loses_nothing_and_keeps_the_order(tmp_path: Path) -> No
         await b.drained()
         await b.accept(32)
         await b.drained()
+        await gone(tmp_path)
     assert b.log.ids() == list(range(33))
     assert b.log.jpegs == [bytes([number]) * 100 for number in range(33)]
     assert b.acknowledged == 33
@@ -143,6 +151,7 @@ async def test_what_is_left_at_the_end_comes_first_at_the_next_start(tmp_path: P
     async with bench(tmp_path, SwitchedLog()) as b:
         await b.accept(100, 101)
         await b.drained()
+        await gone(tmp_path)
     assert b.log.ids() == [0, 1, 2, 3, 4, 5, 100, 101]
     assert files(tmp_path) == []
 
@@ -190,6 +199,7 @@ async def test_old_frames_are_forgotten_and_counted(tmp_path: Path) -> None:
     async with bench(tmp_path, SwitchedLog(), clock=clock) as b:
         await b.accept(9)
         await b.drained()
+        await gone(tmp_path)
     assert b.log.ids() == [9]
     assert b.value("frames_lost_total", camera="door", region="west", reason="old") == 4
     assert files(tmp_path) == []
@@ -229,5 +239,6 @@ async def test_the_spool_of_a_dead_process_is_drained_by_a_living_one(tmp_path: 
         await dies.publisher.close()
         await stays.publisher._adopt()
         await stays.drained()
+        await gone(tmp_path)
         assert stays.log.ids("yard") == [0, 1]
     assert files(tmp_path) == []
