@@ -10,7 +10,9 @@ from cli.output import JSON_OPTION, run_async
 from core.settings import Settings
 
 if TYPE_CHECKING:
+    from api.events import EventHub
     from api.models import CameraView, ReadyCheck
+    from api.services import ApiServices
     from cli.compose import Gallery
     from ingest.cameras import CameraStore
     from ingest.leases import LeaseStore
@@ -35,40 +37,19 @@ def api(
 
 
 async def _api(settings: Settings, *, as_json: bool) -> None:
-    from datetime import timedelta
-
     from api.app import build_app, serve
     from api.events import EventHub
     from api.security import check_api_settings
-    from api.services import ApiServices
     from cli.compose import open_gallery
     from cli.process import Process, require_fleet, run_process
     from core.runner import Service
-    from core.secrets import open_secret_box
-    from ingest.cameras import CameraStore
-    from ingest.leases import LeaseStore
     from sightings.live import follow_live
-    from sightings.store import SightingStore
 
     require_fleet(settings, log=False)
     check_api_settings(settings.api)
     async with open_gallery(settings) as gallery:
         events = EventHub()
-        sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
-        cameras, leases = CameraStore(gallery.db, open_secret_box(settings.data_dir, settings.secret_key)), LeaseStore(gallery.db)
-        services = ApiServices(
-            settings=settings,
-            metrics=gallery.metrics,
-            events=events,
-            sightings=sightings,
-            gallery=gallery.store,
-            enroller=gallery.enroller,
-            still=gallery.still,
-            await_visible=gallery.matching.await_visible,
-            policy=gallery.policy,
-            readiness=lambda: _readiness(gallery),
-            cameras=lambda: _camera_views(cameras, leases),
-        )
+        services = _services(settings, gallery, events)
 
         async def serving() -> None:
             async with serve(build_app(services)):
@@ -82,10 +63,36 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
             process,
             [
                 Service(name="api", run=serving),
-                Service(name="live events", run=lambda: follow_live(gallery.db, sightings, events.publish_sighting)),
+                Service(name="live events", run=lambda: follow_live(gallery.db, services.sightings, events.publish_sighting)),
             ],
             as_json=as_json,
         )
+
+
+def _services(settings: Settings, gallery: "Gallery", events: "EventHub") -> "ApiServices":
+    """Return the parts behind the API; nothing is in this process but the models."""
+    from datetime import timedelta
+
+    from api.services import ApiServices
+    from core.secrets import open_secret_box
+    from ingest.cameras import CameraStore
+    from ingest.leases import LeaseStore
+    from sightings.store import SightingStore
+
+    cameras, leases = CameraStore(gallery.db, open_secret_box(settings.data_dir, settings.secret_key)), LeaseStore(gallery.db)
+    return ApiServices(
+        settings=settings,
+        metrics=gallery.metrics,
+        events=events,
+        sightings=SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s)),
+        gallery=gallery.store,
+        enroller=gallery.enroller,
+        still=gallery.still,
+        await_visible=gallery.matching.await_visible,
+        policy=gallery.policy,
+        readiness=lambda: _readiness(gallery),
+        cameras=lambda: _camera_views(cameras, leases),
+    )
 
 
 async def _readiness(gallery: "Gallery") -> Sequence["ReadyCheck"]:

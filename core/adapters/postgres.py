@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources.abc import Traversable
@@ -118,14 +119,15 @@ async def _close_pool(pool: Any) -> None:
         pool.terminate()
 
 
-class _Session:
+class _Session(ABC):
     """What the pool and a transaction have in common: SQL on a connection, in time, with our errors."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
 
+    @abstractmethod
     def _connection(self) -> AbstractAsyncContextManager[Any]:
-        raise NotImplementedError
+        """Lend a connection."""
 
     @asynccontextmanager
     async def _call(self) -> AsyncIterator[Any]:
