@@ -131,7 +131,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             tiers[tier][outcome] += 1
             seconds[tier] += getattr(report, "duration", 0.0)  # a file that could not be collected took no time
             servers[tier] |= {value for name, value in getattr(report, "user_properties", ()) if name == "server"}
-            told += [value for name, value in report.user_properties if name == "told"]
+            told += [value for name, value in getattr(report, "user_properties", ()) if name == "told"]
     facts = config.stash[FACTS]
     for line in told:
         terminalreporter.write_line(f"fault {line}")

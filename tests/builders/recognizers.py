@@ -1,6 +1,6 @@
 """Recognizers of painted people, and the frames that come to them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,14 +9,14 @@ from core.jpeg import encode_jpeg
 from core.live import LiveTracks
 from core.models.spec import CalibrationPoint, CalibrationSpec, InputSpec, ModelSpec
 from core.ports import MatchAnswer, Matcher
-from core.schema import FrameHeader, encode
+from core.schema import FrameHeader, Sighting, encode
 from core.settings import RecognizeSettings
 from core.types import F32, Frame, Image
 from embed.calibration import Calibration
-from recognize.recognizer import Recognizer, Shown
+from recognize.recognizer import Recognizer, Shown, Told
 from recognize.threshold import ThresholdPolicy
 from recognize.vision import Vision
-from tests.builders.painted import ListMatcher, PaintedDetector, PaintedEmbedder
+from tests.builders.painted import ListMatcher, PaintedDetector, PaintedEmbedder, painted
 
 ALICE, STRANGER = 1, 2
 
@@ -104,3 +104,16 @@ def header_of(number: int, image: Image, **changes: Any) -> FrameHeader:
 def record_of(number: int, image: Image, **changes: Any) -> bytes:
     """Return the value of a frame's record in the log."""
     return encode(header_of(number, image, **changes), encode_jpeg(image, 90))
+
+
+async def walk(recognizer: Recognizer, person: int, numbers: Sequence[int], *, camera: str = "gate", **changes: object) -> list[Told]:
+    """Let one painted person walk through the given frames of a camera, and return what was told."""
+    told: list[Told] = []
+    for n in numbers:
+        told += await recognizer.process([shown(n, painted({person: (20 + 4 * n % 400, 100)}), camera=camera, **changes)])
+    return told
+
+
+def last(told: Sequence[Told]) -> Sighting:
+    """Return the sighting that was told last."""
+    return told[-1][0]
