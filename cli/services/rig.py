@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,35 +71,34 @@ class Rig:
         self.fleet = Fleet(folder=folder / "fleet", settings={}, plan=Plan(ingesters=1, regions=(), shards=2))
         self._rtsp: RtspServer | None = None
         self._watch: LatencyWatch | None = None
+        self._opened = ExitStack()
 
     def __enter__(self) -> "Rig":
-        self.servers.start(DEFAULT_KINDS)
-        clips = scene_clips(cache_dir() / "scene", self._scene)
-        by_name = {name: clips[self._scene[index % len(self._scene)].name] for index, name in enumerate(self._names)}
-        self._rtsp = RtspServer(by_name, loop=True).__enter__()
-        self.fleet.settings = {**self.servers.env(), **BENCH_SETTINGS}
-        self.fleet.__enter__()
-        try:
-            self.fleet.prepare({})
-            for region in REGIONS:
-                self.fleet.run("topics", "ensure", "--region", region, "--cameras", str(len(self._names)))
-            self.fleet.launch()
-            self.fleet.add("recognize-0", "recognize")
-            self.fleet.await_ready()
-            self.fleet.enroll()
-            self._watch = LatencyWatch(self.servers.url("postgres"), self._folder / "fleet" / "data").__enter__()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+        with ExitStack() as opening:  # what was opened is closed again where a later step fails
+            opening.callback(self.servers.remove)
+            self.servers.start(DEFAULT_KINDS)
+            clips = scene_clips(cache_dir() / "scene", self._scene)
+            by_name = {name: clips[self._scene[index % len(self._scene)].name] for index, name in enumerate(self._names)}
+            self._rtsp = opening.enter_context(RtspServer(by_name, loop=True))
+            self.fleet.settings = {**self.servers.env(), **BENCH_SETTINGS}
+            opening.enter_context(self.fleet)
+            self._launch()
+            self._watch = opening.enter_context(LatencyWatch(self.servers.url("postgres"), self._folder / "fleet" / "data"))
+            self._opened = opening.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._watch is not None:
-            self._watch.__exit__(kind, error, trace)
-        self.fleet.__exit__(kind, error, trace)
-        if self._rtsp is not None:
-            self._rtsp.__exit__(kind, error, trace)
-        self.servers.remove()
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        self._opened.close()
+
+    def _launch(self) -> None:
+        """Make topics, start every process and enrol the scene's people."""
+        self.fleet.prepare({})
+        for region in REGIONS:
+            self.fleet.run("topics", "ensure", "--region", region, "--cameras", str(len(self._names)))
+        self.fleet.launch()
+        self.fleet.add("recognize-0", "recognize")
+        self.fleet.await_ready()
+        self.fleet.enroll()
 
     def set_cameras(self, count: int) -> None:
         """Run so many cameras, and wait until all are watched."""
