@@ -257,7 +257,8 @@ async def test_a_producer_beyond_use_is_made_anew_under_load(kafka: TestKafka) -
             await asyncio.sleep(0.002)
     await publish(600)
     assert accepted[-1] == 600
-    async with kafka.log.consumer([topic], kafka.name("g")) as consumer:
-        records = await collect(consumer, len(accepted))
-    assert {int(r.value) for r in records} >= set(accepted)
+    missing = set(accepted)  # a publication that was refused may have been delivered as well: the topic may hold more than these
+    async with asyncio.timeout(SOON_S), kafka.log.consumer([topic], kafka.name("g")) as consumer:
+        while missing:
+            missing -= {int(record.value) for record in await consumer.poll(64, 1.0)}
     print(f"{601 - len(accepted)} of 601 publications were refused, none hung")  # noqa: T201
