@@ -87,12 +87,7 @@ def put(
     ctx: typer.Context, name: Annotated[str, NAME], subjects: Annotated[list[str], SUBJECTS], as_json: bool = JSON_OPTION
 ) -> None:  # fmt: skip
     """Put people on a watchlist."""
-
-    async def work(store: "WatchlistStore") -> None:
-        new = await store.put(name, subjects)
-        _say(as_json, await store.get(name), f"{new} put on watchlist {name}", put=new)
-
-    _with_store(ctx, work)
+    _change(ctx, name, lambda store: store.put(name, subjects), ("put", "put on"), as_json=as_json)
 
 
 @app.command()
@@ -100,12 +95,7 @@ def take(
     ctx: typer.Context, name: Annotated[str, NAME], subjects: Annotated[list[str], SUBJECTS], as_json: bool = JSON_OPTION
 ) -> None:  # fmt: skip
     """Take people off a watchlist."""
-
-    async def work(store: "WatchlistStore") -> None:
-        gone = await store.take(name, subjects)
-        _say(as_json, await store.get(name), f"{gone} taken off watchlist {name}", taken=gone)
-
-    _with_store(ctx, work)
+    _change(ctx, name, lambda store: store.take(name, subjects), ("taken", "taken off"), as_json=as_json)
 
 
 @app.command()
@@ -209,6 +199,18 @@ def _say(as_json: bool, watchlist: "Watchlist", text: str, **more: Any) -> None:
         emit({**watchlist_line(watchlist), **more})
     else:
         console().print(text)
+
+
+def _change(
+    ctx: typer.Context, name: str, change: "Callable[[WatchlistStore], Awaitable[int]]", said: tuple[str, str], *, as_json: bool
+) -> None:
+    """Change who is on a watchlist and say how many it was: (key of the JSON, words of the text)."""
+
+    async def work(store: "WatchlistStore") -> None:
+        count = await change(store)
+        _say(as_json, await store.get(name), f"{count} {said[1]} watchlist {name}", **{said[0]: count})
+
+    _with_store(ctx, work)
 
 
 def _switch(ctx: typer.Context, name: str, *, as_json: bool, enabled: bool) -> None:

@@ -3,6 +3,7 @@
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,13 @@ async def db(database_dir: Path) -> AsyncIterator[Database]:
         await database.execute("insert into collection (name) values ('default')")
         await database.execute("insert into gallery_generation (generation) values (0)")
         yield database
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    """The models' one thread."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="session")

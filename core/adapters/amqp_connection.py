@@ -108,7 +108,7 @@ class _Wire(Connection, asyncio.Protocol):  # type: ignore[misc]
     # what pika asks for
 
     def _adapter_connect_stream(self) -> None:
-        raise NotImplementedError("the stream is connected by asyncio")
+        """Never called: ``open`` has asyncio connect the stream."""
 
     def _adapter_disconnect_stream(self) -> None:
         self._ending = True

@@ -1,7 +1,7 @@
 """Revisions: a recognizer that begins anew is never ignored for want of a high one."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,12 +10,6 @@ from core.schema import Sighting
 from recognize.recognizer import Shown, Told
 from tests.builders.painted import painted
 from tests.builders.recognizers import MovingMatcher, make_recognizer, shown
-
-
-@pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,7 +1,6 @@
 """A recognizer among servers that come and go: painted people, real tracker, decisions and service."""
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,13 +17,6 @@ from recognize.patience import Patience
 from recognize.recognizer import Told
 from tests.builders.painted import ListMatcher, painted
 from tests.builders.recognizers import ALICE, STRANGER, MovingMatcher, last, make_recognizer, shown, walk
-
-
-@pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
-
 
 # --- servers away ----------------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """Frames in, sightings out: on painted people, through the real tracker, decisions and messages."""
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,12 +14,6 @@ from recognize.recognizer import Recognizer, Told
 from recognize.service import RecognizeService
 from tests.builders.painted import painted
 from tests.builders.recognizers import ALICE, STRANGER, make_recognizer, record_of, shown
-
-
-@pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
 
 
 @pytest.fixture

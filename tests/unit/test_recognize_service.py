@@ -1,7 +1,7 @@
 """The recognizer as a service: frames that break it, frames that are another worker's, what is acknowledged and when."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,13 +20,6 @@ from recognize.recognizer import Recognizer, Shown
 from recognize.service import RecognizeService
 from tests.builders.painted import PaintedDetector, painted
 from tests.builders.recognizers import ALICE, MovingMatcher, last, make_recognizer, record_of, shown
-
-
-@pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
-
 
 # --- poison ----------------------------------------------------------------------------------------------------------------------
 
