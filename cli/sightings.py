@@ -34,7 +34,6 @@ async def _sightings(settings: Settings, *, as_json: bool) -> None:
     from core.metrics import Metrics
     from core.runner import Service
     from core.topology import SIGHTINGS_TOPIC
-    from sightings.live import LiveNotifier
     from sightings.retention import Retention
     from sightings.service import SightingsService
     from sightings.store import SightingStore
@@ -43,10 +42,7 @@ async def _sightings(settings: Settings, *, as_json: bool) -> None:
     metrics = Metrics()
     async with open_database_for(settings) as db, open_kafka_log(settings.log_url, settings.kafka, metrics=metrics) as log:
         store = SightingStore(db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
-        notifier = LiveNotifier(db)
-        service = SightingsService(
-            log=log, store=store, metrics=metrics, publish_event=notifier.publish, publish_alert=_emit if as_json else _show
-        )
+        service = SightingsService(log=log, store=store, metrics=metrics, publish_alert=_emit if as_json else _show)
         retention = Retention(store=store, keep=timedelta(days=settings.sightings.retention_days), metrics=metrics)
 
         async def check() -> str:
@@ -59,7 +55,6 @@ async def _sightings(settings: Settings, *, as_json: bool) -> None:
         process = Process(name="sightings", settings=settings, metrics=metrics, check=check)
         services = [
             Service(name="sightings", run=service.run),
-            Service(name="live", run=notifier.run),
             Service(name="retention", run=retention.run),
         ]
         await run_process(process, services, as_json=as_json, stop=asyncio.Event())

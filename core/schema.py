@@ -76,7 +76,10 @@ class FrameHeader(Message, frozen=True, kw_only=True):
 
 
 class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """Unix seconds at which each stage was done, for the frame that decided the sighting."""
+    """Unix seconds at which each stage was done, for the frame that decided the sighting.
+
+    A face that the detector is unsure of counts when it is seen a second time: that frame decides it.
+    """
 
     captured_s: float
     published_s: float

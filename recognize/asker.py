@@ -33,7 +33,7 @@ class Asker:
         self._patience = Patience("a matcher", waiting=metrics.matcher_waiting.set, waited=metrics.matcher_waited.inc)
         self.incomplete = IncompleteSightings()
 
-    async def ask(self, asked: Sequence[tuple[Passing, Track]], *, detected_s: float, embedded_s: float) -> None:
+    async def ask(self, asked: Sequence[tuple[Passing, Track]], *, embedded_s: float) -> None:
         """Look up tracks that got a new shot and decide them; their stories take it over. Waits as long as no shard answers."""
         fused = [(seen, track, found) for seen, track in asked if (found := track.fused()) is not None]
         if not fused:
@@ -43,16 +43,7 @@ class Asker:
         matched_s = self._clock()
         for row, (seen, track, found) in enumerate(fused):
             decision = self._decide(track, seen.line.stories.get(track.track_id), (answer, row), found)
-            times = StageTimes(
-                captured_s=seen.shown.frame.captured_s,
-                published_s=seen.shown.published_s,
-                received_s=seen.shown.received_s,
-                decoded_s=seen.shown.decoded_s,
-                detected_s=detected_s,
-                embedded_s=embedded_s,
-                matched_s=matched_s,
-                decided_s=self._clock(),
-            )
+            times = seen.times(embedded_s=embedded_s, matched_s=matched_s, decided_s=self._clock())
             story = _story(seen, track, decision, times)
             story.decision, story.times, story.shards_missing = decision, times, answer.shards_missing
         self._metrics.stage_seconds.labels("match").observe(max(0.0, matched_s - began_s))

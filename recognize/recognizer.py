@@ -160,7 +160,10 @@ class Recognizer:
 
     async def _wave(self, wave: Sequence[tuple[Shown, Look]], detected_s: float, broken: dict[str, str] | None) -> None:
         """Process frames of which no two are of one camera."""
-        passing = [Passing(shown=shown, look=look, camera=self._camera(shown), line=self._line(shown)) for shown, look in wave]
+        passing = [
+            Passing(shown=shown, look=look, camera=self._camera(shown), line=self._line(shown), detected_s=detected_s)
+            for shown, look in wave
+        ]
         for seen in passing:
             cut = seen.line.cuts.update(seen.shown.frame.image) or seen.shown.scene_cut
             plan = seen.line.tracker.plan(seen.now_s, seen.look, cut=cut)
@@ -177,9 +180,9 @@ class Recognizer:
                 self._update(seen, embeddings)
                 self._metrics.stage_seconds.labels("embed").observe(max(0.0, embedded_s - began_s))
         refreshed = [(seen, track) for seen in passing if seen.update for track in seen.update.refreshed]
-        await self._asker.ask(refreshed, detected_s=detected_s, embedded_s=embedded_s)
+        await self._asker.ask(refreshed, embedded_s=embedded_s)
         for seen in passing:
-            self._unsaid += self._teller.tell(seen)
+            self._unsaid += self._teller.tell(seen, self._clock())
 
     def _line(self, shown: Shown) -> Line:
         """Return the line that a frame goes on; what it displaces is closed."""

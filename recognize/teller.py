@@ -40,8 +40,8 @@ class Teller:
         self._incomplete = incomplete
         self._metrics = metrics
 
-    def tell(self, seen: Passing) -> list[Told]:
-        """Return the sightings of a frame's tracks that have something to say; keep the camera's gate open."""
+    def tell(self, seen: Passing, now_s: float) -> list[Told]:
+        """Return the sightings of a frame's tracks that have something to say, as of ``now_s``; keep the camera's gate open."""
         line, camera = seen.line, seen.camera
         tracks = seen.update.tracks if seen.update else ()
         told: list[Told] = []
@@ -51,6 +51,8 @@ class Teller:
                 continue
             if story.closed or story.state != story.told or track.last_s - story.told_at_s >= TELL_EVERY_S:
                 if story.told is None:
+                    if story.times.captured_s < seen.shown.frame.captured_s:  # known since an earlier frame, confirmed by this one
+                        story.times = seen.times(embedded_s=now_s, matched_s=now_s, decided_s=now_s)
                     self._metrics.sighting_seconds.labels(camera.region).observe(max(0.0, story.times.decided_s - story.times.captured_s))
                 told.append(self._message(camera, track, story, closed=False))
         if tracks and camera.is_present(line):

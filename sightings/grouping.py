@@ -30,6 +30,9 @@ async def update_episodes(db: Database, before: Sequence[Row], changed: Sequence
     """
     after = {row["sighting_id"]: row for row in await db.fetch(SELECT_SPANS, list(changed))}
     known = {row["episode_id"] for row in before if row["episode_id"]}
+    named = any(row["outcome"] == "subject" for row in after.values())
+    if not known and not named:
+        return []
     reached = {row["episode_id"]: summary(row) for row in await db.fetch(SELECT_REACHED, list(known), list(changed), gap)}
     broken = {row["episode_id"] for row in before if row["episode_id"] and not _stays(row, after, reached[row["episode_id"]])}
     members = await db.fetch(SELECT_MEMBERS, list(broken), list(changed)) if broken else []
@@ -46,7 +49,8 @@ async def update_episodes(db: Database, before: Sequence[Row], changed: Sequence
 
 async def _write(db: Database, made: Sequence[Merged], owner: dict[uuid.UUID, uuid.UUID | None], *, old: dict[uuid.UUID, Episode]) -> None:
     new = {one.episode.episode_id: one.episode for one in made}
-    await db.executemany(UPSERT_EPISODE, [episode_row(episode) for key, episode in new.items() if old.get(key) != episode])
+    if fresh := [episode_row(episode) for key, episode in new.items() if old.get(key) != episode]:
+        await db.executemany(UPSERT_EPISODE, fresh)
     renamed = {
         part.episode_id: one.episode.episode_id
         for one in made

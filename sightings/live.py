@@ -1,11 +1,9 @@
-"""What was stored, told to other processes: ids over PostgreSQL's NOTIFY, the sightings read back by who wants them.
+"""What another process stored: the store tells ids over PostgreSQL's NOTIFY, whoever wants the sightings reads them back.
 
-An id is 36 bytes, whoever listens reads what is stored by then, so a notification can't be wrong, only late. One that is lost (a listener
-that was away) is not sent again: live views read their lists anew when they reconnect.
+A note that is lost (a listener that was away) is not sent again: live views read their lists anew when they reconnect.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -13,40 +11,11 @@ import structlog
 from core.errors import NotFoundError, UnavailableError
 from core.ports import Database
 from sightings.record import StoredSighting
-from sightings.store import SightingStore
+from sightings.store import CHANNEL, SightingStore
 
-CHANNEL = "sighting"
-MAX_PENDING = 10_000  # ids that may wait while the database is away; the oldest go first
-IDS_AT_A_TIME = 200  # NOTIFY takes payloads below 8,000 bytes
 RETRY_S = 1.0
 
 _log = structlog.get_logger(__name__)
-
-
-class LiveNotifier:
-    """Tells other processes which sightings changed. Thread rule: one event loop."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self._pending: deque[str] = deque(maxlen=MAX_PENDING)
-        self._filled = asyncio.Event()
-
-    def publish(self, stored: StoredSighting) -> None:
-        """Take note of a sighting that changed; never waits. For SightingsService.publish_event."""
-        self._pending.append(stored.sighting.sighting_id)
-        self._filled.set()
-
-    async def run(self) -> None:
-        """Send notes until cancelled."""
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while self._pending:
-                ids = [self._pending.popleft() for _ in range(min(IDS_AT_A_TIME, len(self._pending)))]
-                try:
-                    await self._db.fetch(f"select pg_notify('{CHANNEL}', $1)", " ".join(dict.fromkeys(ids)))
-                except UnavailableError as err:
-                    _log.warning("live sightings are not told", reason=str(err), ids=len(ids))
 
 
 async def follow_live(db: Database, store: SightingStore, show: Callable[[StoredSighting], None]) -> None:

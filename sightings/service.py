@@ -41,7 +41,7 @@ class SightingsService:
         log: Log,
         store: SightingStore,
         metrics: Metrics,
-        publish_event: Callable[[StoredSighting], None],
+        publish_event: Callable[[StoredSighting], None] = lambda _stored: None,
         publish_alert: Callable[[StoredAlert], None] = lambda _alert: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -51,7 +51,7 @@ class SightingsService:
             log: where sightings come from.
             store: where they go.
             metrics: of the process.
-            publish_event: told each sighting that changed, after the commit; never waits.
+            publish_event: told each sighting that changed, after the commit; never waits. Other processes hear of it from the store.
             publish_alert: told each alert that was raised, likewise.
             clock: Unix seconds.
         """

@@ -28,11 +28,15 @@ from sightings.rows import (
     stored_sighting,
 )
 
+CHANNEL = "sighting"
+"""Of NOTIFY, for each commit; the payload is ids with spaces between, so it can't be wrong, only late."""
+IDS_AT_A_TIME = 200  # a payload has less than 8,000 bytes
 MAX_PAGE = 500
 FORGOTTEN_REASON = "erased"
 
 _LOCK_CAMERAS = "select pg_advisory_xact_lock(hashtextextended('sightline/sightings/' || camera, 0)) from unnest($1::text[]) camera"
 _LOCK_FORGETTING_SHARED = "select pg_advisory_xact_lock_shared(hashtextextended('sightline/forgetting', 0))"
+_LOCK_TO_STORE = f"{_LOCK_FORGETTING_SHARED} union all {_LOCK_CAMERAS}"
 _LOCK_FORGETTING = "select pg_advisory_xact_lock(hashtextextended('sightline/forgetting', 0))"
 _CLOSE_SILENT = """
 update sighting set closed = true
@@ -40,6 +44,10 @@ where sighting_id in (
     select sighting_id from sighting where not closed and revised_at < now() - $1::interval
     order by revised_at limit $2 for update skip locked)
 returning sighting_id
+"""
+_TELL = f"""
+select pg_notify('{CHANNEL}', string_agg(id, ' ')) from unnest($1::text[]) with ordinality t (id, number)
+group by (number - 1) / {IDS_AT_A_TIME}
 """
 _FORGET = """
 update sighting
@@ -75,8 +83,7 @@ class SightingStore:
         """
         newest = _newest(arrivals)
         async with self._db.transaction() as db:
-            await db.fetch(_LOCK_FORGETTING_SHARED)
-            await db.fetch(_LOCK_CAMERAS, sorted({arrival.sighting.camera for arrival in newest}))
+            await db.fetch(_LOCK_TO_STORE, sorted({arrival.sighting.camera for arrival in newest}))
             ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in newest]
             stored = {row["sighting_id"]: row for row in await db.fetch(SELECT_SPANS, ids)}
             changed = [
@@ -93,6 +100,7 @@ class SightingStore:
             await follow_episodes(db, episodes)
             alerts = await raise_alerts(db, episodes)
             rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[]) order by s.first_at, s.sighting_id", changed_ids)
+            await db.fetch(_TELL, [str(key) for key in changed_ids])
         new = frozenset(str(key) for key in changed_ids if key not in stored)
         return Recorded(sightings=[stored_sighting(row) for row in rows], new=new, alerts=alerts)
 
@@ -106,7 +114,9 @@ class SightingStore:
         """
         async with self._db.transaction() as db:
             closed = await db.fetch(_CLOSE_SILENT, silence, limit)
-            rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[])", [row["sighting_id"] for row in closed])
+            ids = [row["sighting_id"] for row in closed]
+            rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[])", ids)
+            await db.fetch(_TELL, [str(key) for key in ids])
         return [stored_sighting(row) for row in rows]
 
     async def get(self, sighting_id: str) -> StoredSighting:
@@ -208,6 +218,8 @@ def _newest(arrivals: Sequence[Arrival]) -> list[Arrival]:
 
 async def _forgotten(db: Database, arrivals: Sequence[Arrival]) -> set[uuid.UUID]:
     subject_ids = {uuid.UUID(arrival.sighting.subject_id) for arrival in arrivals if arrival.sighting.subject_id}
+    if not subject_ids:
+        return set()
     rows = await db.fetch("select subject_id from forgotten_subject where subject_id = any($1::uuid[])", list(subject_ids))
     return {row["subject_id"] for row in rows}
 

@@ -28,6 +28,8 @@ class Sample:
     times: StageTimes
     seen_s: float
     """Unix time at which it was read back from the database."""
+    appeared_s: float | None = None
+    """Capture time of the track's first frame, for the first message of a sighting."""
 
     @property
     def latency_ms(self) -> float:
@@ -87,7 +89,8 @@ class LatencyWatch:
         sighting = stored.sighting
         decision = (sighting.outcome, sighting.subject_id)
         if not sighting.closed and self._told.get(sighting.sighting_id) != decision:
-            self._samples.append(Sample(times=sighting.times, seen_s=time.time()))
+            appeared_s = None if sighting.sighting_id in self._told else sighting.first_s
+            self._samples.append(Sample(times=sighting.times, seen_s=time.time(), appeared_s=appeared_s))
         self._told[sighting.sighting_id] = decision
 
 

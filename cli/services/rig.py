@@ -52,6 +52,11 @@ class Load:
         return [sample.latency_ms for sample in self.samples]
 
     @property
+    def appearances_ms(self) -> list[float]:
+        """Of each sighting: from its first frame, whether or not that was enough, to its first message."""
+        return [(sample.seen_s - sample.appeared_s) * 1e3 for sample in self.samples if sample.appeared_s is not None]
+
+    @property
     def sustained(self) -> bool:
         """Whether it could go on like this: nothing dropped, decoding and recognizing keep up, less than a second of frames waits."""
         decoding = self.decoded >= KEEPS_UP * self.cameras * FPS * self.seconds

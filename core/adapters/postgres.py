@@ -108,7 +108,10 @@ async def _open_pool(connect: Connect, size: int) -> Any:
     async def adapted(*_args: Any, **_kwargs: Any) -> Any:
         return await connect()
 
-    return await asyncpg.create_pool(min_size=1, max_size=size, connect=adapted)
+    async def as_it_is(_connection: Any) -> None:
+        """Reset nothing: transactions end in their block, and no call of ours changes its session. Saves a round trip a call."""
+
+    return await asyncpg.create_pool(min_size=1, max_size=size, connect=adapted, reset=as_it_is)
 
 
 async def _close_pool(pool: Any) -> None:

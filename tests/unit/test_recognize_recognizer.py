@@ -1,8 +1,12 @@
 """Frames in, sightings out: on painted people, through the real tracker, decisions and messages."""
 
 import asyncio
+import itertools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from core.adapters.memory_log import MemoryLog
@@ -10,9 +14,10 @@ from core.jpeg import decode_jpeg
 from core.live import LiveTracks
 from core.metrics import Metrics
 from core.schema import DeadLetter, Sighting, decode
+from core.types import Faces, Image
 from recognize.recognizer import Recognizer, Told
 from recognize.service import RecognizeService
-from tests.builders.painted import painted
+from tests.builders.painted import PaintedDetector, painted
 from tests.builders.recognizers import ALICE, STRANGER, make_recognizer, record_of, shown
 
 
@@ -31,6 +36,23 @@ async def walk(recognizer: Recognizer, person: int, *, frames: int = 30, camera:
     for n in range(frames):
         told += await recognizer.process([shown(n, painted({person: (20 + 8 * n, 100)}), camera=camera)])
     return told
+
+
+class UnsureDetector(PaintedDetector):
+    """Finds people, but would not swear to it."""
+
+    def detect(self, images: Sequence[Image]) -> list[Faces]:
+        return [replace(faces, scores=np.full(len(faces), 0.6, np.float32)) for faces in super().detect(images)]
+
+
+async def test_an_unsure_face_is_told_when_it_is_seen_again_and_timed_by_that_frame(executor: ThreadPoolExecutor) -> None:
+    ticks = itertools.count(1000)
+    recognizer = make_recognizer(executor, detector=UnsureDetector(), clock=lambda: next(ticks))
+    assert await walk(recognizer, STRANGER, frames=1) == []
+    ((sighting, _),) = await recognizer.process([shown(1, painted({STRANGER: (28, 100)}))])
+    times = sighting.times
+    assert (sighting.first_s, times.captured_s) == (0.0, 0.1)
+    assert times.captured_s < times.detected_s < times.embedded_s == times.matched_s == times.decided_s
 
 
 async def test_a_known_person_is_one_sighting_that_ends_closed(recognizer: Recognizer) -> None:
