@@ -69,12 +69,17 @@ def fleet(
 
 
 def ramp(rig: "Rig", say: Say) -> "list[Load]":
-    """Try more and more cameras until the load is not sustained."""
+    """Try more and more cameras until the load is not sustained; then, with that worked off, half-way between the last two."""
     tried: list[Load] = []
     for count in STEPS:
         tried.append(steady(rig, count, STEP_S, say))
         if not tried[-1].sustained:
             break
+    if len(tried) > 1 and not tried[-1].sustained:
+        between = (tried[-2].cameras + tried[-1].cameras) // 2
+        rig.set_cameras(STEPS[0])
+        rig.settle()
+        tried.append(steady(rig, between, STEP_S, say))
     return tried
 
 
