@@ -153,7 +153,8 @@ class ProbeBatch(Message, frozen=True, kw_only=True):
     probes: Array
     """(N, D) float32, unit rows."""
     k: int
-    deadline_s: float
+    timeout_s: float
+    """How long the asker waits for answers; a duration, for the clocks of two hosts need not agree."""
 
 
 class ShardAnswer(Message, frozen=True, kw_only=True):

@@ -146,11 +146,11 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("data")
     """Where everything that is remembered lives."""
-    database_url: str = "embedded:"
+    database_url: Annotated[str, Field(repr=False)] = "embedded:"
     """``embedded:`` = PostgreSQL inside data_dir; or ``postgresql://...``."""
     log_url: str = "memory:"
     """``memory:`` = inside this process; or ``kafka://host:port,host:port``."""
-    broker_url: str = "memory:"
+    broker_url: Annotated[str, Field(repr=False)] = "memory:"
     """``memory:`` = the matcher is in this process; or ``amqp://user:password@host:port/vhost``, ``amqps://...``."""
     kafka: KafkaSettings = KafkaSettings()
     broker: BrokerSettings = BrokerSettings()

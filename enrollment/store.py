@@ -6,6 +6,7 @@ channel ``gallery`` with its generation as payload.
 
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from enrollment.record import (
 )
 
 CHANNEL = "gallery"
+KEEP_CHANGES = timedelta(days=7)
 MAX_PAGE = 1000
 
 Forget = Callable[[Database, str], Awaitable[int]]
@@ -62,6 +64,11 @@ insert into reference_embedding (reference_id, model, embedding) values ($1, $2,
 """
 _ADD_CHANGE = """
 insert into gallery_change (generation, action, collection, subject_id, reference_id) values ($1, $2, $3, $4, $5)
+"""
+_TRIM_CHANGES = """
+delete from gallery_change
+where generation in (
+    select generation from (select * from gallery_change order by generation limit $1) oldest where changed_at < now() - $2::interval)
 """
 _ADD_RECEIPT = """
 insert into erasure ("references", embeddings, sightings, generation) values ($1, $2, $3, $4) returning receipt_id, erased_at
@@ -327,7 +334,10 @@ def reference_id_of(subject_id: str, content_sha256: bytes, face_index: int) -> 
 
 
 async def _tell(tx: Database, action: str, subject: Subject, reference_ids: Sequence[uuid.UUID]) -> int:
-    """Record changes under new generations, tell the listeners at commit, and return the last generation."""
+    """Record changes under new generations, tell the listeners at commit, and return the last generation.
+
+    Each change takes two old ones away: who is further behind than KEEP_CHANGES loads the gallery again, as for any gap.
+    """
     rows = await tx.fetch("update gallery_generation set generation = generation + $1 returning generation", len(reference_ids))
     last = int(rows[0]["generation"])
     first = last - len(reference_ids) + 1
@@ -335,6 +345,7 @@ async def _tell(tx: Database, action: str, subject: Subject, reference_ids: Sequ
         (first + place, action, subject.collection, subject.subject_id, reference_id) for place, reference_id in enumerate(reference_ids)
     ]
     await tx.executemany(_ADD_CHANGE, changes)
+    await tx.execute(_TRIM_CHANGES, 2 * len(changes), KEEP_CHANGES)
     await tx.execute("select pg_notify($1, $2)", CHANNEL, str(last))
     return last
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import itertools
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -39,12 +38,9 @@ def batches_of(probes: F32) -> Iterator[F32]:
 class MatcherClient:
     """core.ports.Matcher over shards of this process. Thread rule: one event loop; searches may run side by side."""
 
-    def __init__(
-        self, shards: Sequence[ShardPort], *, timeout_s: float = TIMEOUT_S, now_s: Callable[[], float] = time.time, name: str = "local"
-    ) -> None:
+    def __init__(self, shards: Sequence[ShardPort], *, timeout_s: float = TIMEOUT_S, name: str = "local") -> None:
         self._shards = tuple(shards)
         self._timeout_s = timeout_s
-        self._now_s = now_s
         self._ids = (f"{name}/{number}" for number in itertools.count())
 
     async def search(self, probes: F32, *, model: str, collection: str, k: int) -> MatchAnswer:
@@ -55,11 +51,10 @@ class MatcherClient:
         Raises:
             UnavailableError: when no shard answers in time. MessageError: when the probes do not fit the model, or k the shards.
         """
-        deadline_s = self._now_s() + self._timeout_s
         asked = [
             (
                 ProbeBatch(
-                    batch_id=next(self._ids), model=model, collection=collection, probes=Array.pack(part), k=k, deadline_s=deadline_s
+                    batch_id=next(self._ids), model=model, collection=collection, probes=Array.pack(part), k=k, timeout_s=self._timeout_s
                 ),
                 Gathering(probes=len(part), k=k),
             )
@@ -78,7 +73,7 @@ class MatcherClient:
 
     async def _ask(self, shard: ShardPort, batch: ProbeBatch, gathering: Gathering) -> None:
         try:
-            async with asyncio.timeout(batch.deadline_s - self._now_s()):
+            async with asyncio.timeout(batch.timeout_s):
                 gathering.add(await shard.ask(batch))
         except (UnavailableError, TimeoutError):
             pass

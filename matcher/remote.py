@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import itertools
-import time
 import uuid
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
@@ -174,7 +173,7 @@ class RemoteMatcher:
             collection=question.collection,
             probes=Array.pack(together.probes),
             k=question.k,
-            deadline_s=time.time() + self._timeout_s,
+            timeout_s=self._timeout_s,
         )
         asked = _Asked(
             batch_id=batch.batch_id,

@@ -47,6 +47,12 @@ class _Held:
     question: Question
     probes: F32
     taken_s: float
+    """By this process's clock: what waited too long in the queue was put away by the broker, so the time to answer counts from here."""
+
+    @property
+    def left_s(self) -> float:
+        """How long the asker goes on waiting, at most."""
+        return self.taken_s + self.batch.timeout_s - time.monotonic()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -68,8 +74,6 @@ class MatcherService:
     on_progress: OnProgress | None = None
     """Told how far the first load is."""
     metrics: Metrics = field(default_factory=Metrics)
-    now_s: Callable[[], float] = time.time
-    """Unix time, that deadlines are compared with."""
     _state: str = "the gallery is loading"
     _reasons: set[str] = field(default_factory=set)
     _known: dict[tuple[str, str], None] = field(default_factory=dict)
@@ -158,10 +162,9 @@ class MatcherService:
     async def _answer_all(self, probes: Subscription, desk: "_Desk") -> None:
         while batch := await desk.take():
             await self.presence.be_sure()
-            now_s = self.now_s()
             together = Together[_Held](batch[0].question)
             for held in batch:
-                if held.batch.deadline_s <= now_s:
+                if held.left_s <= 0:
                     self._count("expired")
                     probes.ack(held.delivery)
                 else:
@@ -187,7 +190,7 @@ class MatcherService:
                     held.delivery.reply_to,
                     encode(own),
                     correlation_id=held.delivery.correlation_id,
-                    expires_s=max(held.batch.deadline_s - self.now_s(), 0.0) + LATE_S,
+                    expires_s=max(held.left_s, 0.0) + LATE_S,
                     confirm=False,
                 )
             except UnavailableError:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -19,13 +18,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Retention:
-    """Keeps the record no longer than allowed. Any number of processes may run it at once."""
+    """Keeps the record no longer than allowed, by the database's clock. Any number of processes may run it at once."""
 
-    def __init__(self, *, store: SightingStore, keep: timedelta, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, store: SightingStore, keep: timedelta, metrics: Metrics) -> None:
         self._store = store
         self._keep_s = keep.total_seconds()
         self._metrics = metrics
-        self._clock = clock
 
     async def run(self) -> None:
         """Clean up now and then every ten minutes, until cancelled. Waits while the database is away."""
@@ -42,13 +40,13 @@ class Retention:
         Raises:
             UnavailableError: what was erased so far stays erased; the next run goes on.
         """
-        before_s = self._clock() - self._keep_s
+        before_s = await self._store.now_s() - self._keep_s
         total = 0
         while True:
             deleted = await self._store.delete_stored_before(before_s, limit=CHUNK)
             self._metrics.sightings_expired.inc(deleted)
             total += deleted
             if deleted == 0:
-                self._metrics.sightings_retention_ran.set(self._clock())
+                self._metrics.sightings_retention_ran.set(time.time())
                 return total
             await asyncio.sleep(PAUSE_S)

@@ -20,11 +20,12 @@ _JSON_COLUMNS = {"path", "times"}
 
 
 def _upsert_sql() -> str:
-    places = (f"${n}::text::jsonb" if column in _JSON_COLUMNS else f"${n}" for n, column in enumerate(_COLUMNS, 1))
+    given = {column: f"${n}::text::jsonb" if column in _JSON_COLUMNS else f"${n}" for n, column in enumerate(_COLUMNS, 1)}
+    given["stored_at"] = f"coalesce({given['stored_at']}::timestamptz, now())"
     updates = ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS if column not in ("sighting_id", "stored_at"))
     updates += ", revised_at = now()"
     return (
-        f"insert into sighting ({', '.join(_COLUMNS)}) values ({', '.join(places)}) "
+        f"insert into sighting ({', '.join(_COLUMNS)}) values ({', '.join(given.values())}) "
         f"on conflict (sighting_id) do update set {updates} where excluded.revision > sighting.revision"
     )
 
@@ -72,12 +73,17 @@ SELECT_SPANS = _SELECT_SPANS + "where sighting_id = any($1::uuid[])"
 SELECT_MEMBERS = _SELECT_SPANS + "where episode_id = any($1::uuid[]) and sighting_id <> all($2::uuid[])"
 
 
-def sighting_row(arrival: Arrival, now_s: float) -> tuple[Any, ...]:
-    """Return the arguments of UPSERT_SIGHTING; a first arrival is stored at ``now_s`` (Unix seconds)."""
+def sighting_row(arrival: Arrival, now_s: float | None) -> tuple[Any, ...]:
+    """Return the arguments of UPSERT_SIGHTING; a first arrival is stored at ``now_s`` (Unix seconds; None = now, says the database)."""
     sighting = arrival.sighting
     values: dict[str, Any] = {name: getattr(sighting, name) for name in _COLUMNS if name in sighting.__struct_fields__}
     values |= {name: value and uuid.UUID(value) for name, value in values.items() if name.endswith("_id") and name != "track_id"}
-    values |= {"first_at": at(sighting.first_s), "last_at": at(sighting.last_s), "best_at": at(sighting.best_s), "stored_at": at(now_s)}
+    values |= {
+        "first_at": at(sighting.first_s),
+        "last_at": at(sighting.last_s),
+        "best_at": at(sighting.best_s),
+        "stored_at": None if now_s is None else at(now_s),
+    }
     values |= {name: msgspec.json.encode(values[name]).decode() for name in _JSON_COLUMNS}
     values["best_box"] = list(sighting.best_box)
     values["embedding"] = sighting.embedding and sighting.embedding.data

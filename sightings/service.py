@@ -129,7 +129,7 @@ class SightingsService:
         """Store a batch; if the database refuses it, store one by one, so that one bad record holds nobody up."""
         try:
             with self._metrics.store_seconds.time():
-                changed = await self._store.record(list(arrivals.values()), now_s=self._clock())
+                changed = await self._store.record(list(arrivals.values()))
         except UnavailableError:
             raise
         except SightlineError as err:

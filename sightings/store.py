@@ -64,16 +64,16 @@ class SightingStore:
         self._db = db
         self._gap = episode_gap
 
-    async def upsert(self, arrivals: Sequence[Arrival], *, now_s: float) -> list[StoredSighting]:
+    async def upsert(self, arrivals: Sequence[Arrival], *, now_s: float | None = None) -> list[StoredSighting]:
         """Store sightings as :meth:`record` does, and return those that changed."""
         return (await self.record(arrivals, now_s=now_s)).sightings
 
-    async def record(self, arrivals: Sequence[Arrival], *, now_s: float) -> Recorded:
+    async def record(self, arrivals: Sequence[Arrival], *, now_s: float | None = None) -> Recorded:
         """Store sightings, with the episodes they make and the alerts these raise, in one transaction.
 
         Args:
             arrivals: in any order, with repetitions; a revision that is not above the stored one changes nothing.
-            now_s: Unix seconds; retention of new sightings counts from here.
+            now_s: Unix seconds; retention of new sightings counts from here. None = by the database's clock.
 
         Returns:
             What changed.
@@ -158,6 +158,10 @@ class SightingStore:
         """
         rows, following = await self._page(SELECT_EPISODES, "episode_id", wanted, limit=limit, cursor=cursor)
         return [stored_episode(row) for row in rows], following
+
+    async def now_s(self) -> float:
+        """Return the database's time, Unix seconds: the one clock of all that write and erase."""
+        return float((await self._db.fetch("select extract(epoch from now())::float8 as now_s"))[0]["now_s"])
 
     async def delete_stored_before(self, before_s: float, *, limit: int) -> int:
         """Delete up to ``limit`` sightings that were stored before a time, pictures, embeddings and episodes with them, in one transaction.

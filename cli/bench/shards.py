@@ -136,7 +136,7 @@ def _timed_ms(shard: Shard, probes: F32) -> float:
 
 
 def _batch(probes: F32) -> ProbeBatch:
-    return ProbeBatch(batch_id="bench", model=MODEL, collection=COLLECTION, probes=Array.pack(probes), k=K, deadline_s=0.0)
+    return ProbeBatch(batch_id="bench", model=MODEL, collection=COLLECTION, probes=Array.pack(probes), k=K, timeout_s=1.0)
 
 
 def _question(probes: F32) -> bytes:

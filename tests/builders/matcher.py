@@ -66,4 +66,4 @@ def delete(generation: int, reference: ReferenceRow) -> GalleryChange:
 
 def batch(probes: F32, *, k: int = 5, collection: str = "default", model: str = MODEL) -> ProbeBatch:
     """Return a question."""
-    return ProbeBatch(batch_id="b", model=model, collection=collection, probes=Array.pack(probes), k=k, deadline_s=NOW_S + 1)
+    return ProbeBatch(batch_id="b", model=model, collection=collection, probes=Array.pack(probes), k=k, timeout_s=1.0)

@@ -53,6 +53,16 @@ async def test_side_by_side_enrolments_have_gapless_generations(store: GallerySt
     assert (await store.counts("default")).subjects == 3
 
 
+async def test_changes_of_last_week_go_as_new_ones_come(store: GalleryStore, db: Database) -> None:
+    for n in range(6):
+        await store.add_reference("ann", new_reference(n), collection="default")
+    await db.execute("update gallery_change set changed_at = now() - interval '8 days' where generation <= 3")
+    await store.add_reference("ann", new_reference(6), collection="default")
+    assert [generation for generation, _, _ in await changes(db)] == [3, 4, 5, 6, 7]
+    await store.add_reference("ann", new_reference(7), collection="default")
+    assert [generation for generation, _, _ in await changes(db)] == [4, 5, 6, 7, 8]
+
+
 async def test_each_change_is_told_with_its_generation(store: GalleryStore, db: Database) -> None:
     async with db.listen("gallery") as payloads:
         added = await store.add_reference("ann", new_reference(1), collection="default")

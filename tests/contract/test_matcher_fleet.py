@@ -144,7 +144,7 @@ async def test_nobody_there_is_an_error_in_time(fleet: Fleet) -> None:
         started_s = time.monotonic()
         with pytest.raises(UnavailableError, match=r"matcher: no shard answered within 0\.2 s; does `sightline match` run"):
             await ask(asker)
-        assert time.monotonic() - started_s < 2.0
+        assert time.monotonic() - started_s < 5.0
 
 
 async def test_questions_that_make_no_sense_are_errors_and_spoil_no_other(fleet: Fleet) -> None:
@@ -159,12 +159,12 @@ async def test_questions_that_make_no_sense_are_errors_and_spoil_no_other(fleet:
 
 async def test_poison_is_put_away_and_blocks_nobody(fleet: Fleet) -> None:
     metrics = Metrics()
-    batch = ProbeBatch(batch_id="b", model=MODEL, collection="default", probes=Array.pack(VECTORS[:1]), k=1, deadline_s=time.time() + 9)
+    batch = ProbeBatch(batch_id="b", model=MODEL, collection="default", probes=Array.pack(VECTORS[:1]), k=1, timeout_s=9.0)
     poison = [
         b"",
         b"\xff" * 40,
-        encode(ProbeBatch(batch_id="b", model=MODEL, collection="c", probes=Array("<f4", (9, 9), b"1234"), k=1, deadline_s=9.0)),
-        encode(ProbeBatch(batch_id="b", model=MODEL, collection="c", probes=Array.pack(unit_rows(65, 8)), k=1, deadline_s=9.0)),
+        encode(ProbeBatch(batch_id="b", model=MODEL, collection="c", probes=Array("<f4", (9, 9), b"1234"), k=1, timeout_s=9.0)),
+        encode(ProbeBatch(batch_id="b", model=MODEL, collection="c", probes=Array.pack(unit_rows(65, 8)), k=1, timeout_s=9.0)),
         encode(batch),  # without a reply queue
     ]
     async with fleet.matcher(0, 1, metrics=metrics), fleet.asker() as asker, fleet.connect() as broker:
@@ -176,7 +176,7 @@ async def test_poison_is_put_away_and_blocks_nobody(fleet: Fleet) -> None:
 
 async def test_what_is_past_its_deadline_is_not_searched(fleet: Fleet) -> None:
     metrics = Metrics()
-    old = ProbeBatch(batch_id="b", model=MODEL, collection="default", probes=Array.pack(VECTORS[:1]), k=1, deadline_s=time.time() - 0.001)
+    old = ProbeBatch(batch_id="b", model=MODEL, collection="default", probes=Array.pack(VECTORS[:1]), k=1, timeout_s=0.0)
     async with fleet.matcher(0, 1, metrics=metrics), fleet.asker() as asker, fleet.connect() as broker:
         await broker.publish(PROBES_EXCHANGE, "", encode(old), reply_to="nowhere")
         await ask(asker)
@@ -185,7 +185,7 @@ async def test_what_is_past_its_deadline_is_not_searched(fleet: Fleet) -> None:
 
 async def test_a_second_copy_for_the_same_asker_is_not_searched_again(fleet: Fleet) -> None:
     metrics = Metrics()
-    batch = ProbeBatch(batch_id="x", model=MODEL, collection="default", probes=Array.pack(VECTORS[:1]), k=1, deadline_s=time.time() + 30)
+    batch = ProbeBatch(batch_id="x", model=MODEL, collection="default", probes=Array.pack(VECTORS[:1]), k=1, timeout_s=30.0)
     async with fleet.matcher(0, 1, metrics=metrics), fleet.asker() as asker, fleet.connect() as broker:
         for reply_to in ("one", "one", "another"):
             await broker.publish(PROBES_EXCHANGE, "", encode(batch), reply_to=reply_to)
@@ -205,14 +205,14 @@ async def test_cameras_share_batches(fleet: Fleet) -> None:
 
 
 async def test_a_silent_shard_costs_one_deadline_then_nothing_and_is_noticed_when_it_is_back(fleet: Fleet) -> None:
-    metrics, timeout_s = Metrics(), 0.5
+    metrics, timeout_s = Metrics(), 1.5
     async with fleet.matcher(0, 2), fleet.asker(timeout_s=timeout_s, metrics=metrics) as asker:
         async with fleet.matcher(1, 2):
             assert (await ask(asker)).shards_missing == 0
         async with frozen_replica(fleet, 1, 2):
             for _ in range(SILENT_BATCHES):
                 answer, seconds = await timed(lambda: ask(asker, VECTORS[:4]))
-                assert timeout_s * 0.9 <= seconds < timeout_s + 0.4  # not a sweep later
+                assert timeout_s * 0.9 <= seconds < 2 * timeout_s  # not a sweep later
                 assert answer.shards_missing == 1
                 assert {one for row in names(answer) for one in row} <= {f"P{number}" for number in range(PEOPLE // 2)}
             await until(lambda: total(metrics, "sightline_matcher_breaker_open", shard="1/2") == 1)

@@ -40,7 +40,7 @@ def test_rtsp_waits_then_plays_once_then_stands_still(clip: Clip) -> None:
         frames = source.frames()
         before = [float(next(frames).luma().mean()) for _ in range(4)]
         began_s = server.play()
-        assert abs(began_s - time.time()) < 0.5
+        assert abs(began_s - time.time()) < 5.0
         after = [float(next(frames).luma().mean()) for _ in range(2 * FPS)]
     assert max(before) < 20
     assert max(after) > 170

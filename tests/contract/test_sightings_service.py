@@ -31,7 +31,7 @@ class FailingStore(SightingStore):
         self.errors = list(errors)
         self.calls = 0
 
-    async def record(self, arrivals: Sequence[Arrival], *, now_s: float) -> Recorded:
+    async def record(self, arrivals: Sequence[Arrival], *, now_s: float | None = None) -> Recorded:
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
@@ -158,9 +158,9 @@ async def test_a_stop_between_database_and_log_commit_repeats_nothing(bench: Ben
 
 async def test_retention_cleans_up_all_that_is_too_old_and_says_so(bench: Bench) -> None:
     old = [Arrival(sighting=sighting(f"t{n}", first_s=n), thumbnail=JPEG) for n in range(3)]
-    await bench.store.upsert(old, now_s=NOW_S - 86400 * 8)
-    await bench.store.upsert([Arrival(sighting=sighting("new"), thumbnail=JPEG)], now_s=NOW_S)
-    retention = Retention(store=bench.store, keep=timedelta(days=7), metrics=bench.metrics, clock=lambda: NOW_S)
+    await bench.store.upsert(old, now_s=await bench.store.now_s() - 86400 * 8)
+    await bench.store.upsert([Arrival(sighting=sighting("new"), thumbnail=JPEG)])
+    retention = Retention(store=bench.store, keep=timedelta(days=7), metrics=bench.metrics)
     assert await retention.clean_up() == 3
     assert await bench.stored() == ["new"]
     assert b"sightline_sightings_expired_total 3.0" in bench.metrics.render()

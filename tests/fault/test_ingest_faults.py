@@ -129,7 +129,7 @@ def test_a_probe_measures_a_live_camera(clip: Path) -> None:
     with RtspServer(access_units(clip), "plays") as server:
         line = probe_source(server.url, QUICK).line()
     assert line["measured_fps"] == pytest.approx(25, rel=0.4)
-    assert line["open_s"] < 2
+    assert line["open_s"] < 5
     assert "geheim" not in str(line)
 
 

@@ -171,12 +171,12 @@ async def test_a_process_starts_and_ends_without_kafka(servers: LocalServers) ->
         began_s = time.monotonic()
         with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1"):
             await log.publish("frames.x", "k", b"v")
-        assert time.monotonic() - began_s < 6
+        assert time.monotonic() - began_s < 10
         assert "127.0.0.1:1" in await log.check()
         async with log.consumer(["frames.*"], "g") as consumer:
             assert await consumer.poll(5, 1.0) == []
         began_s = time.monotonic()
-    assert time.monotonic() - began_s < 6
+    assert time.monotonic() - began_s < 10
 
 
 async def test_topics_that_come_late_are_waited_for(servers: LocalServers) -> None:
@@ -195,7 +195,7 @@ async def test_topics_that_come_late_are_waited_for(servers: LocalServers) -> No
                         await kafka.log.publish(topic, "k", b"v")
                         break
                     await asyncio.sleep(0.2)
-            assert time.monotonic() - made_s < 5
+            assert time.monotonic() - made_s < 10
             await collect(consumer, 1, timeout_s=15)
-            assert time.monotonic() - made_s < 12
+            assert time.monotonic() - made_s < 20
             assert await kafka.log.check(topic) == ""

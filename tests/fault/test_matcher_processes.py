@@ -139,8 +139,8 @@ async def test_a_stopped_shard_is_waited_for_then_passed_over_then_back(
             assert answer.shards_missing == 1
             for row, of_probe in zip(rows, answer.candidates, strict=True):
                 assert (of_probe[0].subject == f"P{row}") == (row < PEOPLE // 2)
-        assert 0.9 < min(timeline[:3]) <= max(timeline[:3]) < 1.5
-        assert max(timeline[4:]) < 0.7
+        assert 0.9 < min(timeline[:3]) <= max(timeline[:3]) < 2.5
+        assert max(timeline[4:]) < 0.9
         os.kill(stopped.pid, signal.SIGCONT)
         continued_s = time.monotonic()
         async with asyncio.timeout(20):

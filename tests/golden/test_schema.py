@@ -81,7 +81,7 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
         ),
         b"thumbnail",
     ),
-    "probe_batch": (ProbeBatch(batch_id="b1", model="fr_feature", collection="default", probes=VECTOR, k=5, deadline_s=2.0), b""),
+    "probe_batch": (ProbeBatch(batch_id="b1", model="fr_feature", collection="default", probes=VECTOR, k=5, timeout_s=2.0), b""),
     "shard_answer": (
         ShardAnswer(
             batch_id="b1", shard=0, shards_total=2, generation=9, candidates=((CandidateRow("s", "alice", "r", 0.5),),), references=3

@@ -43,3 +43,9 @@ def test_all_problems_are_said_at_once(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(SettingsError) as caught:
         load_settings(data_dir=tmp_path)
     assert all(name in str(caught.value) for name in ("kafka.sasl_mechanism", "matcher.storage", "metrics.port"))
+
+
+def test_a_password_inside_a_url_does_not_show() -> None:
+    settings = load_settings(database_url="postgresql://a:hush@h/d", broker_url="amqp://a:hush@h")
+    assert "hush" not in repr(settings)
+    assert "hush" not in str(settings)

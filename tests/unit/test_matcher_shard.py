@@ -99,7 +99,7 @@ def test_no_probes_ask_for_the_size(shard: Shard) -> None:
         (batch(np.full((1, 8), np.nan, np.float32)), "ProbeBatch b: probes hold numbers that are not finite"),
         (batch(VECTORS[0]), "ProbeBatch b: probes: expected NxN float32, got 8 float32"),
         (
-            ProbeBatch(batch_id="b", model="m", collection="c", probes=Array("<f4", (1, 8), b"123"), k=1, deadline_s=0),
+            ProbeBatch(batch_id="b", model="m", collection="c", probes=Array("<f4", (1, 8), b"123"), k=1, timeout_s=1.0),
             r"array <f4 \(1, 8\) with 3 bytes: .*",
         ),
     ],
