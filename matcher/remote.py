@@ -235,6 +235,9 @@ class RemoteMatcher:
         """Learn from an answer, in time or late, how its shard is."""
         now_s = self._loop.time()
         asked.heard.add(shard)
+        if shard not in self._latency:  # counters of a new shard begin at zero, where a rate can see their first step
+            self._metrics.match_hedges.labels(shard.label)
+            self._metrics.match_answers_late.labels(shard.label)
         self._breaker.answered(shard, asked.asked_s)
         self._latency[shard].add(now_s - asked.asked_s)
         self._metrics.match_answer_seconds.labels(shard.label).observe(now_s - asked.asked_s)

@@ -139,6 +139,14 @@ async def test_any_number_of_shards_answers_as_one_gallery(fleet: Fleet, shards_
         assert asker.missing == 0
 
 
+async def test_a_shard_has_its_counters_from_its_first_answer_on(fleet: Fleet) -> None:
+    metrics = Metrics()
+    async with fleet.matcher(0, 1), fleet.asker(metrics=metrics) as asker:
+        await ask(asker)
+    for name in ("hedges_total", "answers_late_total"):
+        assert f'sightline_matcher_{name}{{shard="0/1"}} 0.0'.encode() in metrics.render()
+
+
 async def test_nobody_there_is_an_error_in_time(fleet: Fleet) -> None:
     async with fleet.asker(timeout_s=0.2) as asker:
         started_s = time.monotonic()
