@@ -143,7 +143,7 @@ async def test_a_shard_has_its_counters_from_its_first_answer_on(fleet: Fleet) -
     metrics = Metrics()
     async with fleet.matcher(0, 1), fleet.asker(metrics=metrics) as asker:
         await ask(asker)
-    for name in ("hedges_total", "answers_late_total"):
+    for name in ("hedges_total", "late_answers_total"):
         assert f'sightline_matcher_{name}{{shard="0/1"}} 0.0'.encode() in metrics.render()
 
 
