@@ -148,5 +148,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         against = ", ".join(facts.get(server, server) for server in sorted(servers[tier]))
         ran = f" against {against}" if against else ""
         terminalreporter.write_line(f"tier {tier:<9} {counts} ({seconds[tier]:.1f} s in tests){ran}")
-    if left_out := terminalreporter.stats.get("deselected"):
-        terminalreporter.write_line(f"left out: {len(left_out)} tests that take a minute each; make test-fault runs them")
+    if left_out := sum(item.get_closest_marker("full") is not None for item in terminalreporter.stats.get("deselected", ())):
+        terminalreporter.write_line(f"left out: {left_out} tests that take a minute each; make test-fault runs them")
