@@ -16,7 +16,6 @@ from core.settings import Settings
 
 COUNTS = ("published", "finished", "dead_lettered", "in_flight", "lost", "duplicates", "unreadable", "replayed")
 ALWAYS = ("published", "finished", "dead_lettered", "in_flight", "lost")
-WAIT_POLL_S = 0.5
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -31,7 +30,7 @@ def frames(
     ctx: typer.Context,
     since: Annotated[str, typer.Option(help=f"Frames published from this time on, {HELP}.")] = "-1h",
     region: Annotated[list[str] | None, typer.Option(help="Only these regions (may be given several times).")] = None,
-    wait: Annotated[float, typer.Option(min=0, help="First wait at most so many seconds until nothing is in flight.")] = 0.0,
+    wait: Annotated[float, typer.Option(min=0, help="First wait at most so long until what is published by now is finished.")] = 0.0,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Account for every frame: published = finished + dead-lettered + in flight, per camera; holes in the numbering are lost frames.
@@ -45,25 +44,12 @@ def frames(
 
     reader = KafkaReader(settings.log_url, settings.kafka)
     topics = frames_topics(reader.admin, region)
-    _drain(reader, topics, wait)
     with _bar(as_json) as bar:
         task = bar.add_task("reading what Kafka keeps", total=None)
-        result = audit_frames(reader, topics, since_s, lambda done, total: bar.update(task, completed=done, total=total))
+        result = audit_frames(reader, topics, since_s, lambda done, total: bar.update(task, completed=done, total=total), wait_s=wait)
     _tell(result, since_s, as_json=as_json)
     if not result.balanced:
         sys.exit(1)
-
-
-def _drain(reader: Any, topics: list[str], wait_s: float) -> None:
-    """Return once the recognizers have finished all there is, or the time is up."""
-    from core.topology import RECOGNIZE_GROUP
-
-    give_up_s = time.monotonic() + wait_s
-    while time.monotonic() < give_up_s:
-        states = reader.admin.states(topics, [RECOGNIZE_GROUP])
-        if all(state.lag.get(RECOGNIZE_GROUP, state.records) == 0 for state in states):
-            return
-        time.sleep(WAIT_POLL_S)
 
 
 def _bar(as_json: bool) -> Progress:

@@ -23,6 +23,7 @@ BATCH = 500
 POLL_S = 1.0
 SILENT_S = 15.0  # nothing from the brokers for so long, though there is more: they are away
 READERS = 4  # threads of an audit; librdkafka fetches and checks outside of Python's lock
+WAIT_POLL_S = 0.5
 PREFETCH_BYTES = 32 << 20
 LOOK_BACK = 200  # records of a partition that are looked at first for what came before a window; then eight times as many, and so on
 LOOK_BACK_FACTOR = 8
@@ -137,17 +138,20 @@ def _kept(message: Message, left: dict[Partition, int], consumer: Any) -> Kept |
     return Kept(record, message.timestamp()[1] / 1000)
 
 
-def audit_frames(reader: KafkaReader, topics: Sequence[str], since_s: float, on_progress: Callable[[int, int], None]) -> FrameAudit:
-    """Account for every frame that was published since a time, by reading what Kafka keeps.
+def audit_frames(
+    reader: KafkaReader, topics: Sequence[str], since_s: float, on_progress: Callable[[int, int], None], *, wait_s: float = 0.0
+) -> FrameAudit:
+    """Account for every frame that was published from a time up to this call, by reading what Kafka keeps.
 
     Args:
         reader: of the cluster.
         topics: the frames topics.
         since_s: Unix seconds, by the time of publishing.
         on_progress: told records read and records in all, from any thread.
+        wait_s: first wait at most so long until these frames are finished; what is published meanwhile is not counted.
     """
     ranges = reader.since(topics, since_s)
-    committed = reader.admin.committed(RECOGNIZE_GROUP, list(ranges))
+    committed = _finished(reader, ranges, wait_s)
     dead = reader.since([DEAD_PREFIX + topic for topic in topics], since_s)  # after the commits: a dead letter comes before its commit
     total = sum(end - first for first, end in (*ranges.values(), *dead.values()))
     progress = _Progress(total, on_progress)
@@ -163,6 +167,17 @@ def audit_frames(reader: KafkaReader, topics: Sequence[str], since_s: float, on_
     kept_from = {partition: first for partition, (first, _) in reader.admin.ends(topics).items()}
     expired = sum(max(0, first - committed.get(partition, 0)) for partition, first in kept_from.items())
     return FrameAudit(cameras=tally.accounts(before), expired=expired)
+
+
+def _finished(reader: KafkaReader, ranges: Ranges, wait_s: float) -> dict[Partition, int]:
+    """Return the offsets up to which the recognizers have finished, once that is all of some ranges or the time is up."""
+    give_up_s = time.monotonic() + wait_s
+    while True:
+        committed = reader.admin.committed(RECOGNIZE_GROUP, list(ranges))
+        done = all(first == end or committed.get(partition, 0) >= end for partition, (first, end) in ranges.items())
+        if done or time.monotonic() >= give_up_s:
+            return committed
+        time.sleep(WAIT_POLL_S)
 
 
 class _Progress:

@@ -100,6 +100,22 @@ async def test_the_account_balances_from_publishing_to_the_last_commit(kafka: Te
     assert total["in_flight"] in (1, 2)  # the last two, or the poison among them
 
 
+async def test_an_audit_waits_for_what_was_published_when_it_began_and_counts_no_more(kafka: TestKafka, run: Run) -> None:
+    region = kafka.prefix
+    await ensure(run, region)
+    await publish(kafka, region, list(range(5)))
+    auditing = asyncio.ensure_future(run("audit", "frames", "--region", region, "--wait", "30"))
+    async with kafka.log.consumer([frames_topic(region)], RECOGNIZE_GROUP) as consumer:
+        records = await collect(consumer, 5)
+        await asyncio.sleep(1.5)  # the audit has begun
+        assert not auditing.done()
+        await publish(kafka, region, [5, 6])  # a camera never rests
+        await consumer.commit(records)
+        code, lines, _ = await auditing
+    total = lines[-1]["total"]
+    assert (code, total["published"], total["finished"], total["in_flight"]) == (0, 5, 5, 0)
+
+
 async def test_a_hole_is_a_lost_frame_and_an_error(kafka: TestKafka, run: Run) -> None:
     region = kafka.prefix
     await ensure(run, region)
