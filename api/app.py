@@ -9,12 +9,12 @@ import msgspec
 import structlog
 from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
 
-from api.handlers.pages import DOCUMENT
 from api.middleware import TABLE, add_headers, around
 from api.openapi import openapi_document
 from api.route import Route
 from api.security import check_api_settings
 from api.services import ENROLLING, SEARCHING, SERVICES, ApiServices
+from api.system.pages import DOCUMENT
 from api.table import ROUTES
 from api.work import Turns
 from core.errors import UnavailableError

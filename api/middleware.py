@@ -10,8 +10,9 @@ import structlog
 from aiohttp import web
 
 from api.errors import error_response, response_of, response_of_http
+from api.principal import PRINCIPAL
 from api.route import Handler, Route
-from api.security import SECURITY_HEADERS, check_host, check_origin, check_token
+from api.security import SECURITY_HEADERS, authenticate, check_host, check_origin
 from api.services import services
 from core.errors import SightlineError
 
@@ -54,8 +55,10 @@ async def _guarded(request: web.Request, handler: Handler, route: Route | None) 
     settings = services(request).settings.api
     check_host(request, settings)
     check_origin(request)
-    if route is None or not route.public:
-        check_token(request, settings)
+    if route is None or route.needs is not None:
+        request[PRINCIPAL] = authenticate(request, settings)
+    if route is not None and route.needs is not None:
+        request[PRINCIPAL].require(route.needs)
     limit_s = route.limit_s if route else None
     try:
         async with asyncio.timeout(limit_s) as limit:

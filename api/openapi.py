@@ -61,7 +61,7 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
     }
     if route.description:
         operation["description"] = route.description
-    if route.public:
+    if route.needs is None:
         operation["security"] = []
     if route.body:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[(route.body, "validation")]}}}
@@ -118,7 +118,7 @@ def _responses(route: Route, refs: Any) -> dict[str, Any]:
 def _common_errors(route: Route) -> Iterable[int]:
     """Return the errors that follow from what a route reads."""
     yield from (403, 500, 503)
-    if not route.public:
+    if route.needs is not None:
         yield 401
     if route.query or route.body or route.form:
         yield 400

@@ -1,13 +1,18 @@
 """What a route is: one row of the table from which both the routing and the OpenAPI document are made."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aiohttp import web
+from aiohttp import ETag, web
 from pydantic import BaseModel
 
+from api.principal import Permission
+from core.errors import StaleError
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_VERSION = re.compile(r"v\d{1,18}")
 REQUEST_S = 30.0
 UPLOAD_S = 120.0
 
@@ -25,7 +30,7 @@ class Media:
 class Route:
     """One method of one path."""
 
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     handler: Handler
     summary: str
@@ -39,12 +44,34 @@ class Route:
     answers: Mapping[int, type[BaseModel] | Media] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
     """Statuses with the error envelope, beside those that every route may answer."""
-    public: bool = False
-    """Needs no token."""
+    needs: Permission | None
+    """What who asks must hold; None = nothing, not even to say who they are: health and the pages' own files."""
+    audit: str = ""
+    """The action under which the audit keeps each request, such as ``subject.read``; empty = not kept, for it touches nobody."""
     limit_s: float | None = REQUEST_S
     """The longest a request may take; None for streams."""
 
 
-def answer(body: BaseModel, status: int = 200) -> web.Response:
-    """Return a JSON response."""
-    return web.Response(status=status, body=body.model_dump_json().encode(), content_type="application/json", charset="utf-8")
+def answer(body: BaseModel, status: int = 200, *, version: int | None = None) -> web.Response:
+    """Return a JSON response; ``version`` of the resource becomes its ETag."""
+    response = web.Response(status=status, body=body.model_dump_json().encode(), content_type="application/json", charset="utf-8")
+    if version is not None:
+        response.etag = ETag(f"v{version}")
+    return response
+
+
+def expected_version(request: web.Request) -> int | None:
+    """Return the version that If-Match names, which the change must be made to; None = any.
+
+    Stores take it as ``version`` and raise StaleError (412) when the resource has moved on.
+
+    Raises:
+        StaleError: If-Match names something that no version ever was.
+    """
+    tags = request.if_match
+    if tags is None or any(tag.value == "*" for tag in tags):
+        return None
+    numbers = [int(tag.value[1:]) for tag in tags if _VERSION.fullmatch(tag.value) and not tag.is_weak]
+    if len(numbers) != 1:
+        raise StaleError("If-Match: is not the ETag of any version; read the resource again")
+    return numbers[0]

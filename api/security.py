@@ -7,9 +7,11 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from api.errors import ForbiddenError, UnauthorizedError
+from api.principal import PERMISSIONS, Principal
 from core.errors import SettingsError
 from core.settings import ApiSettings
 
+ADMINISTRATOR = Principal(actor="settings", name="administrator", role="admin", permissions=PERMISSIONS)
 MIN_TOKEN = 16  # characters
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 CSP = (
@@ -77,18 +79,19 @@ def check_origin(request: web.Request) -> None:
         raise ForbiddenError("another site may not change anything here")
 
 
-def check_token(request: web.Request, settings: ApiSettings) -> None:
-    """Compare the bearer token, in constant time.
+def authenticate(request: web.Request, settings: ApiSettings) -> Principal:
+    """Return who asks: whoever has the token of the settings is an administrator.
 
     Raises:
-        UnauthorizedError: missing or wrong.
+        UnauthorizedError: the token is missing or wrong.
     """
     if settings.token is None:
-        return
+        return ADMINISTRATOR
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     expected = settings.token.get_secret_value().encode()
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(errors="surrogateescape"), expected):
         raise UnauthorizedError("send the API's token in the header 'Authorization: Bearer ...'")
+    return ADMINISTRATOR
 
 
 def _host_name(header: str) -> str:

@@ -7,11 +7,13 @@ from typing import Protocol
 
 from aiohttp import web
 
-from api.events import EventHub
-from api.models import CameraView, ReadyCheck
+from api.cameras.models import CameraView
+from api.live.hub import EventHub
+from api.system.models import ReadyCheck
 from api.work import Turns
 from core.errors import UnavailableError
 from core.metrics import Metrics
+from core.ports import Database
 from core.settings import Settings
 from core.types import Image
 from enrollment.record import Outcome, Photo
@@ -44,6 +46,8 @@ class ApiServices:
 
     settings: Settings
     metrics: Metrics
+    db: Database
+    """For the stores of the areas: a store is made where it is used, ``WatchlistStore(services(request).db)``."""
     events: EventHub
     sightings: SightingStore
     gallery: GalleryStore

@@ -10,9 +10,10 @@ from cli.output import JSON_OPTION, run_async
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from api.events import EventHub
-    from api.models import CameraView, ReadyCheck
+    from api.cameras.models import CameraView
+    from api.live.hub import EventHub
     from api.services import ApiServices
+    from api.system.models import ReadyCheck
     from cli.compose import Gallery
     from ingest.cameras import CameraStore
     from ingest.leases import LeaseStore
@@ -38,7 +39,7 @@ def api(
 
 async def _api(settings: Settings, *, as_json: bool) -> None:
     from api.app import build_app, serve
-    from api.events import EventHub
+    from api.live.hub import EventHub
     from api.security import check_api_settings
     from cli.compose import open_gallery
     from cli.process import Process, require_fleet, run_process
@@ -83,6 +84,7 @@ def _services(settings: Settings, gallery: "Gallery", events: "EventHub") -> "Ap
     return ApiServices(
         settings=settings,
         metrics=gallery.metrics,
+        db=gallery.db,
         events=events,
         sightings=SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s)),
         gallery=gallery.store,
@@ -97,7 +99,7 @@ def _services(settings: Settings, gallery: "Gallery", events: "EventHub") -> "Ap
 
 async def _readiness(gallery: "Gallery") -> Sequence["ReadyCheck"]:
     """Say of each thing that must work whether it does."""
-    from api.models import ReadyCheck
+    from api.system.models import ReadyCheck
     from core.errors import UnavailableError
 
     try:
@@ -113,7 +115,7 @@ async def _readiness(gallery: "Gallery") -> Sequence["ReadyCheck"]:
 
 async def _camera_views(cameras: "CameraStore", leases: "LeaseStore") -> Sequence["CameraView"]:
     """Return the cameras and how they are, as their ingesters told the database."""
-    from api.models import CameraView
+    from api.cameras.models import CameraView
 
     states = await leases.states()
     views = []

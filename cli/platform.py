@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from api.app import build_app, serve
-from api.events import EventHub
-from api.models import CameraView, ReadyCheck
+from api.cameras.models import CameraView
+from api.live.hub import EventHub
 from api.services import ApiServices
+from api.system.models import ReadyCheck
 from cli.compose import IN_PROCESS, Gallery, open_gallery
 from core.adapters.memory_log import MemoryLog
 from core.errors import SettingsError, UnavailableError
@@ -114,6 +115,7 @@ class Platform:
         services = ApiServices(
             settings=self.settings,
             metrics=gallery.metrics,
+            db=gallery.db,
             events=self.events,
             sightings=self.sightings,
             gallery=gallery.store,

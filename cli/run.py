@@ -10,7 +10,7 @@ from cli.output import JSON_OPTION, console, emit, run_async
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from api.models import SightingView
+    from api.sightings.models import SightingView
     from cli.platform import Platform
 
 app = typer.Typer(help="Run the whole platform in this process: cameras, recognition, API.")

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from api.events import EventHub
-from api.models import SightingView
+from api.live.hub import EventHub
+from api.sightings.models import SightingView
 
 POLL_S = 0.5
 RESUBSCRIBE_S = 0.25  # a reader that was too slow and was cut off comes back after this

@@ -49,6 +49,12 @@ class ConflictError(SightlineError):
     exit_code = 6
 
 
+class StaleError(ConflictError):
+    """The change was made to a version that is no longer the newest."""
+
+    code = "stale"
+
+
 class ModelError(SightlineError):
     """A model is missing, damaged (sha256), unlicensed for this use, or does not have the expected inputs and outputs."""
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
-from api.models import SightingView
+from api.sightings.models import SightingView
 from cli.demo.footage import ensure_footage
 from cli.demo.script import CAMERAS, KNOWN, CameraScript
 from cli.demo.summary import Account, Showing, Summary, summarize

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from api.events import EventHub
-from api.models import CameraView, ReadyCheck
+from api.cameras.models import CameraView
+from api.live.hub import EventHub
 from api.services import ApiServices
+from api.system.models import ReadyCheck
 from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.models.spec import CalibrationPoint, CalibrationSpec, InputSpec, ModelSpec
@@ -184,6 +185,7 @@ def services(
     return ApiServices(
         settings=settings,
         metrics=Metrics(),
+        db=db,
         events=EventHub(),
         sightings=SightingStore(db, episode_gap=timedelta(seconds=30)),
         gallery=gallery,

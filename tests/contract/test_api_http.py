@@ -12,9 +12,10 @@ from aiohttp import ClientPayloadError, ClientResponse, FormData
 from aiohttp.test_utils import TestClient
 
 from api.app import build_app
-from api.events import CLIENT_EVENTS
-from api.models import CameraView, ReadyCheck
+from api.cameras.models import CameraView
+from api.live.hub import CLIENT_EVENTS
 from api.services import ApiServices
+from api.system.models import ReadyCheck
 from core.ports import Database
 from core.settings import ApiSettings
 from tests.builders.api import Platform, picture, services

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from api import events
 from api.errors import BusyError
-from api.events import CLIENT_EVENTS, MAX_CLIENTS, PAST_EVENTS, EventHub
-from api.models import Alive
+from api.live import hub
+from api.live.hub import CLIENT_EVENTS, MAX_CLIENTS, PAST_EVENTS, EventHub
+from api.system.models import Alive
 
 
 def publish(hub: EventHub, count: int) -> None:
@@ -15,7 +15,7 @@ def publish(hub: EventHub, count: int) -> None:
         hub.publish("tick", Alive())
 
 
-async def drain(subscription: events.Subscription) -> list[int]:
+async def drain(subscription: hub.Subscription) -> list[int]:
     got = []
     while (event := await subscription.next(0)) is not None:
         got.append(event.number)

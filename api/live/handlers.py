@@ -4,8 +4,8 @@ import asyncio
 
 from aiohttp import web
 
-from api.events import Subscription
-from api.models import EventQuery
+from api.live.hub import Subscription
+from api.live.models import EventQuery
 from api.services import services
 from api.uploads import read_query
 

@@ -5,8 +5,8 @@ from functools import partial
 
 from aiohttp import web
 
-from api.models import CandidateView, FaceView, SearchAnswer, SearchForm
 from api.route import answer
+from api.search.models import CandidateView, FaceView, SearchAnswer, SearchForm
 from api.services import SEARCHING, services
 from api.uploads import check, read_form
 from core.errors import UsageError

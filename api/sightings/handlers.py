@@ -3,9 +3,9 @@
 from aiohttp import web
 from pydantic import AwareDatetime
 
-from api.models import EpisodePage, EpisodeQuery, EpisodeView, SightingDetail, SightingPage, SightingQuery, SightingView
 from api.route import answer
 from api.services import services
+from api.sightings.models import EpisodePage, EpisodeQuery, EpisodeView, SightingDetail, SightingPage, SightingQuery, SightingView
 from api.uploads import read_query
 from sightings.record import Filter
 

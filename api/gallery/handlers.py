@@ -4,10 +4,8 @@ from typing import Any
 
 from aiohttp import web
 
-from api.name_cursor import decode_name, encode_name
-from api.route import answer
-from api.services import ENROLLING, services, visible
-from api.subject_models import (
+from api.cursor import decode_name, encode_name
+from api.gallery.models import (
     Consent,
     EnrollAnswer,
     GalleryView,
@@ -22,6 +20,8 @@ from api.subject_models import (
     SubjectQuery,
     SubjectView,
 )
+from api.route import answer
+from api.services import ENROLLING, services, visible
 from api.uploads import Upload, read_form, read_json, read_query
 from core.errors import NotFoundError, UsageError
 from enrollment.record import Outcome, Photo, Subject, SubjectDetails

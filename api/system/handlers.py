@@ -2,9 +2,9 @@
 
 from aiohttp import web
 
-from api.models import Alive, CameraList, Ready
 from api.route import answer
 from api.services import services
+from api.system.models import Alive, Ready
 from core.metrics import CONTENT_TYPE
 
 
@@ -23,8 +23,3 @@ async def get_readyz(request: web.Request) -> web.Response:
 async def get_metrics(request: web.Request) -> web.Response:
     """Return the metrics of this process."""
     return web.Response(body=services(request).metrics.render(), headers={"Content-Type": CONTENT_TYPE})
-
-
-async def list_cameras(request: web.Request) -> web.Response:
-    """Return how the cameras are."""
-    return answer(CameraList(cameras=list(await services(request).cameras())))

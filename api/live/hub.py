@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from api.cameras.models import CameraView
 from api.errors import BusyError
-from api.models import CameraView, SightingView
+from api.sightings.models import SightingView
 from sightings.record import StoredSighting
 
 PAST_EVENTS = 1000  # about 1 MB; a browser that was away for some minutes on a busy site misses nothing

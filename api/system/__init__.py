@@ -1,0 +1,1 @@
+"""Health, metrics, the description of the API, and the web pages."""

@@ -1,0 +1,2 @@
+-- audit
+select 1;

@@ -1,0 +1,2 @@
+-- vault
+select 1;

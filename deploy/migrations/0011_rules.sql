@@ -1,0 +1,2 @@
+-- rules
+select 1;

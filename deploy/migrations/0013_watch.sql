@@ -1,0 +1,2 @@
+-- watch
+select 1;

@@ -1,0 +1,2 @@
+-- history
+select 1;

@@ -1,0 +1,2 @@
+-- events
+select 1;
