@@ -32,6 +32,12 @@ class InvalidRequestError(UsageError):
         self.details = details
 
 
+class UnprocessableError(UsageError):
+    """Each field fits its model, but together, or for what is there, they make no sense."""
+
+    code: ClassVar[str] = "unprocessable"
+
+
 class TooLargeError(UsageError):
     """The request holds more bytes, parts or characters than allowed."""
 
@@ -64,6 +70,7 @@ class BusyError(UnavailableError):
 
 STATUS: Mapping[type[SightlineError], int] = {
     InvalidRequestError: 400,
+    UnprocessableError: 422,
     TooLargeError: 413,
     MediaTypeError: 415,
     UnauthorizedError: 401,

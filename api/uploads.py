@@ -65,7 +65,7 @@ async def read_json(request: web.Request, model: type[M]) -> M:
         if len(data) > MAX_JSON_BYTES:
             raise TooLargeError(f"the JSON body is larger than {MAX_JSON_BYTES} bytes")
     try:
-        return model.model_validate_json(bytes(data))
+        return model.model_validate_json(bytes(data), strict=True)
     except ValidationError as err:
         raise _invalid(err, "body") from err
 

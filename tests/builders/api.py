@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+from pydantic import SecretStr
 
 from api.cameras.models import CameraView
 from api.live.hub import EventHub
@@ -33,6 +34,9 @@ from sightings.store import SightingStore, forget_subject
 
 MODEL = "paper"
 DIMENSIONS = 4
+TOKEN = "0123456789abcdef-token"
+ADMIN = {"Authorization": f"Bearer {TOKEN}"}
+"""Headers of an administrator: ``await aiohttp_client(build_app(services(db)), headers=ADMIN)``."""
 
 
 class PaperVision:
@@ -177,7 +181,7 @@ def services(
     db: Database, *, api: ApiSettings | None = None, platform: Platform | None = None, vision: PaperVision | None = None
 ) -> ApiServices:
     """Return services over a database; change single ones with dataclasses.replace."""
-    settings = Settings(api=api or ApiSettings())
+    settings = Settings(api=api or ApiSettings(token=SecretStr(TOKEN)))
     gallery = GalleryStore(db, forget=forget_subject)
     platform = platform or Platform()
     matcher = platform.matcher

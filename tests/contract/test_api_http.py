@@ -18,10 +18,9 @@ from api.services import ApiServices
 from api.system.models import ReadyCheck
 from core.ports import Database
 from core.settings import ApiSettings
-from tests.builders.api import Platform, picture, services
+from tests.builders.api import ADMIN, TOKEN, Platform, picture, services
 from tests.builders.sightings import ALICE, BOB, JPEG, NOW_S, arrival
 
-TOKEN = "0123456789abcdef-token"
 ClientMaker = Callable[..., Awaitable[TestClient]]
 
 
@@ -37,7 +36,7 @@ def behind(db: Database, platform: Platform) -> ApiServices:
 
 @pytest.fixture
 async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> AsyncIterator[TestClient]:
-    return await aiohttp_client(build_app(behind))
+    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 async def error(response: ClientResponse, status: int) -> dict[str, Any]:

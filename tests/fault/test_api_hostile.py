@@ -20,7 +20,7 @@ from api.services import ApiServices
 from api.uploads import MAX_FIELD_BYTES, MAX_JSON_BYTES, MAX_PARTS
 from core.ports import Database
 from core.settings import ApiSettings
-from tests.builders.api import PaperVision, picture, services
+from tests.builders.api import ADMIN, PaperVision, picture, services
 from tests.builders.sightings import NOW_S, arrival
 
 MAX_UPLOAD = 64 << 10
@@ -34,7 +34,7 @@ def behind(db: Database) -> ApiServices:
 
 @pytest.fixture
 async def client(behind: ApiServices, aiohttp_client: Callable[..., Awaitable[TestClient]]) -> AsyncIterator[TestClient]:
-    return await aiohttp_client(build_app(behind))
+    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 async def refused(response: ClientResponse, *statuses: int) -> str:
@@ -255,7 +255,7 @@ async def test_more_photos_than_will_be_done_soon_are_refused_at_once(
     db: Database, aiohttp_client: Callable[..., Awaitable[TestClient]]
 ) -> None:
     vision = StuckVision()
-    client = await aiohttp_client(build_app(services(db, vision=vision)))
+    client = await aiohttp_client(build_app(services(db, vision=vision)), headers=ADMIN)
 
     async def search() -> ClientResponse:
         form = FormData()
@@ -282,7 +282,7 @@ async def test_uploads_wait_their_turn_and_only_so_many(behind: ApiServices, aio
             await go.wait()
             inside.pop()
 
-    client = await aiohttp_client(build_app(replace(behind, enroller=StuckEnroller())))
+    client = await aiohttp_client(build_app(replace(behind, enroller=StuckEnroller())), headers=ADMIN)
     subject = await (await client.post("/v1/subjects", json={"name": "Ada"})).json()
 
     async def enroll() -> int:
