@@ -18,6 +18,7 @@ from core.errors import (
     UnreadableMediaError,
     UsageError,
 )
+from core.outbound import AddressRefusedError
 
 RETRY_AFTER_S = 1
 
@@ -78,6 +79,7 @@ STATUS: Mapping[type[SightlineError], int] = {
     BusyError: 503,
     UsageError: 400,
     MessageError: 400,
+    AddressRefusedError: 422,
     UnreadableMediaError: 422,
     NotFoundError: 404,
     ConflictError: 409,

@@ -6,10 +6,11 @@ environment.
 """
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -20,6 +21,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as PydanticSettingsError
 
 from core.errors import SettingsError
+from core.outbound import HOST_NAME, LOOPBACK_NETWORKS, PRIVATE_NETWORKS
 
 SETTINGS_FILE = "sightline.toml"
 SECRETS_DIR_VARIABLE = "SIGHTLINE_SECRETS_DIR"
@@ -139,6 +141,44 @@ class MetricsSettings(_Group):
     """None = nowhere; 0 = any free port (told in the ``ready`` line)."""
 
 
+class OutboundSettings(_Group):
+    """Where clients of the API may send this server, by webhooks and cameras that they name.
+
+    Cameras that are added at the machine (``sightline cameras add``) and servers that settings name may be anywhere.
+    """
+
+    allow_private_networks: bool = False
+    """Whether webhooks may lead to private networks (RFC 1918, fc00::/7); never to loopback, link-local and metadata addresses."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names, addresses and networks that webhooks and cameras may lead to, whatever they are: ``hooks.lan``, ``10.1.0.0/16``."""
+    camera_networks: tuple[str, ...] = PRIVATE_NETWORKS
+    """Networks that cameras may be in, beside the public internet: private ones, where cameras usually are."""
+    allow_loopback_cameras: bool = False
+    """Whether cameras may be on this machine: for tests, and for relays that run beside Sightline."""
+
+    @property
+    def webhook_allow(self) -> tuple[str, ...]:
+        """Return what ``core.outbound.resolve_public`` may allow for webhooks."""
+        return (*self.allowed_hosts, *(PRIVATE_NETWORKS if self.allow_private_networks else ()))
+
+    @property
+    def camera_allow(self) -> tuple[str, ...]:
+        """Return what ``core.outbound.resolve_public`` may allow for cameras."""
+        return (*self.allowed_hosts, *self.camera_networks, *(LOOPBACK_NETWORKS if self.allow_loopback_cameras else ()))
+
+    @field_validator("allowed_hosts", "camera_networks")
+    @classmethod
+    def _readable(cls, entries: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for entry in entries:
+            try:
+                ip_network(entry)
+            except ValueError as err:
+                if info.field_name == "camera_networks" or not HOST_NAME.fullmatch(entry):
+                    kinds = "a network" if info.field_name == "camera_networks" else "a host name, address or network"
+                    raise ValueError(f"{entry!r} is not {kinds} such as 10.1.0.0/16") from err
+        return entries
+
+
 class Settings(BaseSettings):
     """All settings of one process."""
 
@@ -164,6 +204,7 @@ class Settings(BaseSettings):
     recognize: RecognizeSettings = RecognizeSettings()
     sightings: SightingSettings = SightingSettings()
     api: ApiSettings = ApiSettings()
+    outbound: OutboundSettings = OutboundSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
