@@ -47,7 +47,7 @@ class ApiServices:
     settings: Settings
     metrics: Metrics
     db: Database
-    """For the stores of the areas: a store is made where it is used, ``WatchlistStore(services(request).db)``."""
+    """For the stores of the areas: a store is made where it is used, ``WatchlistStore(services(request).db)``. ``db.vault`` seals."""
     events: EventHub
     sightings: SightingStore
     gallery: GalleryStore

@@ -75,12 +75,12 @@ def _services(settings: Settings, gallery: "Gallery", events: "EventHub") -> "Ap
     from datetime import timedelta
 
     from api.services import ApiServices
-    from core.secrets import open_secret_box
+    from core.secrets import SecretBox
     from ingest.cameras import CameraStore
     from ingest.leases import LeaseStore
     from sightings.store import SightingStore
 
-    cameras, leases = CameraStore(gallery.db, open_secret_box(settings.data_dir, settings.secret_key)), LeaseStore(gallery.db)
+    cameras, leases = CameraStore(gallery.db, SecretBox(gallery.db.vault)), LeaseStore(gallery.db)
     return ApiServices(
         settings=settings,
         metrics=gallery.metrics,

@@ -252,11 +252,11 @@ def _with_stores(ctx: typer.Context, work: Callable[[Any, Any], Awaitable[None]]
 
     async def opened() -> None:
         from cli.database import open_database_for
-        from core.secrets import open_secret_box
+        from core.secrets import SecretBox
         from ingest.cameras import CameraStore
         from ingest.leases import LeaseStore
 
         async with open_database_for(settings) as db:
-            await work(CameraStore(db, open_secret_box(settings.data_dir, settings.secret_key)), LeaseStore(db))
+            await work(CameraStore(db, SecretBox(db.vault)), LeaseStore(db))
 
     run_async(opened())

@@ -58,7 +58,7 @@ async def _ingest(settings: Settings, name: str, regions: tuple[str, ...], *, as
     from core.live import LiveTracks
     from core.metrics import Metrics
     from core.runner import Service
-    from core.secrets import open_secret_box
+    from core.secrets import SecretBox
     from ingest.cameras import CameraStore
     from ingest.leased import LeasedCameras
     from ingest.leases import Identity, LeaseStore
@@ -73,7 +73,7 @@ async def _ingest(settings: Settings, name: str, regions: tuple[str, ...], *, as
         open_kafka_log(settings.log_url, settings.kafka, metrics=metrics) as log,
         open_spooling(log, settings.data_dir, own.spool_bytes, metrics=metrics) as publisher,
     ):
-        store = CameraStore(db, open_secret_box(settings.data_dir, settings.secret_key))
+        store = CameraStore(db, SecretBox(db.vault))
         cameras = LeasedCameras(LeaseStore(db), store, me, lease_s=own.lease_s, metrics=metrics)
         service = IngestService(cameras, publisher, live=live, settings=own, metrics=metrics)
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,9 +38,9 @@ def match(
 
 
 async def _match(settings: Settings, *, shard: int, shards: int, replica: str, as_json: bool) -> None:
+    from cli.database import open_database_for
     from cli.process import Process, require_fleet, run_process
     from core.adapters.amqp import open_amqp
-    from core.adapters.postgres import open_database
     from core.metrics import Metrics
     from core.runner import Service
     from core.topology import ShardId
@@ -54,7 +53,7 @@ async def _match(settings: Settings, *, shard: int, shards: int, replica: str, a
     shard_id, metrics = ShardId(shards_total=shards, shard=shard), Metrics()
     new_shard = Shard(shard=shard, shards_total=shards, storage=settings.matcher.storage, directory=settings.data_dir)
     async with (
-        open_database(settings.database_url, data_dir=settings.data_dir, migrations=files("deploy") / "migrations") as db,
+        open_database_for(settings) as db,
         open_amqp(settings.broker_url, settings.broker, name=f"sightline match {shard_id.label}", metrics=metrics) as broker,
         open_local_shard(new_shard, metrics=metrics) as local,
     ):

@@ -16,7 +16,7 @@ from core.adapters.memory_log import MemoryLog
 from core.errors import SettingsError, UnavailableError
 from core.live import LiveTracks
 from core.runner import Service, run_services
-from core.secrets import open_secret_box
+from core.secrets import SecretBox
 from core.settings import Settings
 from ingest.cameras import CameraStore
 from ingest.publish import DirectPublisher
@@ -150,7 +150,7 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
     async with open_gallery(settings) as gallery:
         log, live, events = MemoryLog(), LiveTracks(), EventHub()
         sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
-        cameras = CameraStore(gallery.db, open_secret_box(settings.data_dir, settings.secret_key))
+        cameras = CameraStore(gallery.db, SecretBox(gallery.db.vault))
         yield Platform(
             settings=settings,
             gallery=gallery,

@@ -2,9 +2,8 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.resources import files
 
-from core.adapters.postgres import open_database
+from cli.database import open_database_for
 from core.settings import Settings
 from enrollment.store import GalleryStore
 from sightings.store import forget_subject
@@ -17,5 +16,5 @@ async def open_store(settings: Settings) -> AsyncIterator[GalleryStore]:
     Raises:
         UnavailableError, ConflictError: see core.adapters.postgres.open_database.
     """
-    async with open_database(settings.database_url, data_dir=settings.data_dir, migrations=files("deploy") / "migrations") as db:
+    async with open_database_for(settings) as db:
         yield GalleryStore(db, forget=forget_subject)

@@ -152,11 +152,11 @@ def _cameras(settings: Settings, regions: list[str] | None, each: int) -> dict[s
 
     async def count() -> None:
         from cli.database import open_database_for
-        from core.secrets import open_secret_box
+        from core.secrets import SecretBox
         from ingest.cameras import CameraStore
 
         async with open_database_for(settings) as db:
-            for record in await CameraStore(db, open_secret_box(settings.data_dir, settings.secret_key)).list():
+            for record in await CameraStore(db, SecretBox(db.vault)).list():
                 counts[record.spec.region] = counts.get(record.spec.region, 0) + 1
 
     run_async(count())

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from core.types import F32, Candidate
+from core.vault import Vault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +155,11 @@ class Broker(Protocol):
 
 class Database(Protocol):
     """PostgreSQL. SQL lives in the ``store.py`` of the room that owns the table; only the adapter knows asyncpg."""
+
+    @property
+    def vault(self) -> Vault:
+        """The keys of what is sealed in it: pictures and embeddings."""
+        ...
 
     async def fetch(self, sql: str, *args: Any) -> list[dict[str, Any]]:
         """Run a query and return its rows. Raises UnavailableError, ConflictError (unique violation)."""

@@ -1,41 +1,38 @@
-"""Encryption at rest for the few secrets that must be read back, such as camera URLs: AES-256-GCM with a key file.
+"""The deployment's keys: of everything that is sealed in the database, such as pictures, embeddings and camera URLs (core/vault.py).
 
 The key lives beside the data in ``secret.key``, readable by its owner only, or comes from the settings (``secret_key``), as the processes
-of a fleet on several machines need the same one. A backup of the database alone does not open the cameras; a backup that is to be
-restored needs the key too.
+of a fleet on several machines need the same one. A backup of the database alone shows nobody's face; a backup that is to be restored
+needs the key too. Keys that were replaced stay readable from ``secret.key.old`` or ``old_secret_keys`` until everything is sealed anew.
 """
 
 import base64
 import binascii
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
 from core.errors import SettingsError
+from core.vault import Vault
 
 KEY_FILE: Final = "secret.key"
+OLD_KEYS_FILE: Final = "secret.key.old"
+"""Former keys, one behind the other, newest first."""
 KEY_BYTES: Final = 32
-NONCE_BYTES: Final = 12  # random; safe for far more secrets under one key than there will ever be cameras (2**32)
-FORMAT: Final = b"\x01"
 
 
 class SecretBox:
     """Encrypts and decrypts small texts. Immutable; thread rule: any thread."""
 
-    def __init__(self, key: bytes, origin: str) -> None:
-        if len(key) != KEY_BYTES:
-            raise SettingsError(f"{origin}: {len(key)} bytes instead of {KEY_BYTES}; restore the key from a backup")
-        self._cipher, self._origin = AESGCM(key), origin
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
 
     def seal(self, text: str, *, label: str) -> bytes:
         """Encrypt a text. The label (what the secret belongs to) is bound to it: it opens only under the same label."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return FORMAT + nonce + self._cipher.encrypt(nonce, text.encode(), label.encode())
+        return self._vault.seal(text.encode(), label=label)
 
     def open(self, sealed: bytes, *, label: str) -> str:
         """Decrypt what ``seal`` made.
@@ -43,45 +40,57 @@ class SecretBox:
         Raises:
             SettingsError: another key, another label, or damage.
         """
-        nonce, body = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
         try:
-            if sealed[:1] != FORMAT:
-                raise ValueError("unknown format")
-            return self._cipher.decrypt(nonce, body, label.encode()).decode()
-        except (InvalidTag, ValueError) as err:
-            raise SettingsError(
-                f"{label}: its secret can't be opened with {self._origin}; restore the key of that time, or enter the secret again"
-            ) from err
+            return self._vault.open(sealed, label=label).decode()
+        except SettingsError as err:
+            raise SettingsError(f"{label}: its secret can't be opened; restore the key of that time, or enter the secret again") from err
 
 
-def open_secret_box(data_dir: Path, key: SecretStr | None = None) -> SecretBox:
-    """Take the key of the settings, or read the key file of a data folder, or make it.
+def open_secret_box(data_dir: Path, key: SecretStr | None = None, old: Sequence[SecretStr] = ()) -> SecretBox:
+    """Return what seals texts under the deployment's keys; as :func:`open_vault`."""
+    return SecretBox(open_vault(data_dir, key, old))
+
+
+def open_vault(data_dir: Path, key: SecretStr | None = None, old: Sequence[SecretStr] = ()) -> Vault:
+    """Take the keys of the settings, or read the key files of a data folder, or make the first.
 
     Made whole or not at all, even when several processes start at once or one is killed: the first to link it wins.
 
     Args:
         data_dir: where the key file is, or will be.
-        key: ``settings.secret_key``, base64 of 32 bytes; the key file is not looked at then.
+        key: ``settings.secret_key``, base64 of 32 bytes; the key files are not looked at then.
+        old: ``settings.old_secret_keys``: keys that may open, but do not seal.
 
     Raises:
-        SettingsError: the key is none, or the key file can't be read or written, or is damaged.
+        SettingsError: a key is none, or the key file can't be read or written, or is damaged.
     """
+    former = [_decoded(one, "old_secret_keys") for one in old]
     if key is not None:
-        return SecretBox(_decoded(key), "secret_key")
+        return Vault([_decoded(key, "secret_key"), *former])
     path = data_dir / KEY_FILE
     try:
         if not path.exists():
             _make_key(path)
-        return SecretBox(path.read_bytes(), str(path))
+        return Vault([*_keys_in(path), *(_keys_in(data_dir / OLD_KEYS_FILE) if (data_dir / OLD_KEYS_FILE).exists() else ()), *former])
     except OSError as err:
         raise SettingsError(f"{path}: {err.strerror}; the data folder must be writable and the key file readable") from err
 
 
-def _decoded(key: SecretStr) -> bytes:
+def _keys_in(path: Path) -> list[bytes]:
+    data = path.read_bytes()
+    if not data or len(data) % KEY_BYTES:
+        raise SettingsError(f"{path}: {len(data)} bytes instead of {KEY_BYTES}; restore the key from a backup")
+    return [data[start : start + KEY_BYTES] for start in range(0, len(data), KEY_BYTES)]
+
+
+def _decoded(key: SecretStr, where: str) -> bytes:
     try:
-        return base64.b64decode(key.get_secret_value().strip(), validate=True)
+        decoded = base64.b64decode(key.get_secret_value().strip(), validate=True)
     except (binascii.Error, ValueError):
-        raise SettingsError(f"secret_key: expected base64 of {KEY_BYTES} bytes; 'base64 secret.key' prints that of a key file") from None
+        raise SettingsError(f"{where}: expected base64 of {KEY_BYTES} bytes; 'base64 secret.key' prints that of a key file") from None
+    if len(decoded) != KEY_BYTES:
+        raise SettingsError(f"{where}: {len(decoded)} bytes instead of {KEY_BYTES}; restore the key from a backup")
+    return decoded
 
 
 def _make_key(path: Path) -> None:

@@ -196,8 +196,10 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     matcher: MatcherSettings = MatcherSettings()
     secret_key: SecretStr | None = None
-    """Key of the secrets in the database (camera URLs), base64 of 32 bytes: processes on several machines need the same one.
+    """Key of what is sealed in the database (faces, embeddings, camera URLs), base64 of 32 bytes: all machines need the same one.
     None = the file secret.key in data_dir, made when absent."""
+    old_secret_keys: tuple[SecretStr, ...] = ()
+    """Keys that may still open what they sealed, base64: see docs/operations.md for how a key is replaced."""
     metrics: MetricsSettings = MetricsSettings()
     models: ModelSettings = ModelSettings()
     ingest: IngestSettings = IngestSettings()

@@ -14,6 +14,7 @@ import numpy as np
 from core.errors import ConflictError, NotFoundError
 from core.ports import Database
 from core.types import F32
+from core.vault import label_of, seal_embedding
 from enrollment.record import (
     Added,
     Counts,
@@ -224,7 +225,7 @@ class GalleryStore:
         rows = await self._db.fetch("select face_jpeg from reference where reference_id = $1", _uuid(reference_id))
         if not rows:
             raise NotFoundError(f"reference {reference_id[:80]}: there is none")
-        return bytes(rows[0]["face_jpeg"])
+        return self._open_face(rows[0]["face_jpeg"], reference_id)
 
     async def delete_reference(self, reference_id: str) -> int:
         """Delete one reference with its face and embeddings, and return the gallery's new generation. Raises NotFoundError."""
@@ -266,12 +267,12 @@ class GalleryStore:
                 subject_id,
                 new.content_sha256,
                 new.source,
-                new.face_jpeg,
+                self._db.vault.seal(new.face_jpeg, label=label_of("face", reference_id)),
                 [float(value) for value in new.landmarks.reshape(-1)],
                 new.quality,
                 list(new.quality_reasons),
             )
-            added += await tx.execute(_ADD_EMBEDDING, reference_id, new.model, _bytes(new.vector))
+            added += await tx.execute(_ADD_EMBEDDING, reference_id, new.model, seal_embedding(tx.vault, reference_id, new.vector))
             generation = await _tell(tx, "put", await store.subject(subject_id), [reference_id]) if added else None
         return Added(subject_id=subject_id, reference_id=str(reference_id), generation=generation)
 
@@ -284,7 +285,9 @@ class GalleryStore:
             after,
             limit,
         )
-        return [(str(row["reference_id"]), bytes(row["face_jpeg"]), np.asarray(row["landmarks"], np.float32).reshape(5, 2)) for row in rows]
+        return [
+            (str(row["reference_id"]), self._open_face(row["face_jpeg"], row["reference_id"]), _points(row["landmarks"])) for row in rows
+        ]
 
     async def count_lacking(self, model: str) -> int:
         """Return how many references a model has not embedded."""
@@ -302,9 +305,12 @@ class GalleryStore:
                 rows = await tx.fetch(
                     _SUBJECTS + "join reference x using (subject_id) where x.reference_id = $1 for share of x", reference_id
                 )
-                if rows and await tx.execute(_ADD_EMBEDDING, reference_id, model, _bytes(vector)):
+                if rows and await tx.execute(_ADD_EMBEDDING, reference_id, model, seal_embedding(tx.vault, reference_id, vector)):
                     generation = await _tell(tx, "put", _subject(rows[0]), [uuid.UUID(reference_id)])
         return generation
+
+    def _open_face(self, sealed: bytes, reference_id: uuid.UUID | str) -> bytes:
+        return self._db.vault.open(sealed, label=label_of("face", reference_id))
 
     async def _subject_id(self, name: str, collection: str, details: SubjectDetails) -> str:
         """Return the id of a subject, made if new; locked against erasure until the transaction ends."""
@@ -375,6 +381,10 @@ def _reference(row: dict[str, Any]) -> Reference:
     )
 
 
+def _points(landmarks: Sequence[float]) -> F32:
+    return np.asarray(landmarks, np.float32).reshape(5, 2)
+
+
 def _uuid(text: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(text)
@@ -384,7 +394,3 @@ def _uuid(text: str) -> uuid.UUID | None:
 
 def _name_or_nothing(key: str) -> str | None:
     return clean_name(key) if key.strip() and "\x00" not in key and len(key) <= 200 else None
-
-
-def _bytes(vector: F32) -> bytes:
-    return vector.astype("<f4").tobytes()

@@ -13,8 +13,10 @@ from uuid import UUID
 import numpy as np
 import structlog
 
+from core.errors import SettingsError
 from core.ports import Database
 from core.runner import first_error
+from core.vault import OVERHEAD_BYTES, Vault
 from matcher.buckets import ids_of
 from matcher.gallery import BULK_ROWS, Gallery, ReferenceBlock
 from matcher.ids import ids_of_bytes
@@ -96,11 +98,12 @@ async def _read(db: Database, shard: LocalShard, connections: int, on_progress: 
         counts = await first.fetch(_COUNTS, *ids_of(shard.buckets))
         lengths = _lengths(counts)
         for (collection, model), references in _slices(counts, lengths).items():
-            await shard.run(_reserving(gallery, collection, model, dimensions=lengths[model] // 4, references=references))
+            dimensions = (lengths[model] - OVERHEAD_BYTES) // 4
+            await shard.run(_reserving(gallery, collection, model, dimensions=dimensions, references=references))
         by_bucket: Counter[int] = Counter()
         for row in counts:
             by_bucket[row["bucket"]] += row["count"]
-        loading = _Loading(shard, gallery, lengths, deque(parts_of(by_bucket)), by_bucket.total(), on_progress)
+        loading = _Loading(db.vault, shard, gallery, lengths, deque(parts_of(by_bucket)), by_bucket.total(), on_progress)
         async with asyncio.TaskGroup() as group:
             for _ in range(min(connections, len(loading.parts)) - 1):
                 group.create_task(_read_beside(db, snapshot, loading))
@@ -133,6 +136,7 @@ def parts_of(by_bucket: Mapping[int, int], size: int = BULK_ROWS) -> Iterator[Pa
 class _Loading:
     """A load under way. Thread rule: one event loop."""
 
+    vault: Vault
     shard: LocalShard
     gallery: Gallery
     lengths: dict[str, int]
@@ -155,6 +159,7 @@ class _Loading:
     def _put(self, row: Mapping[str, Any]) -> None:
         length = row["bytes"]
         sound = length == self.lengths.get(row["model"])
+        vectors, closed = self._open(row) if sound else (np.zeros((row["count"], 0), np.float32), [])
         block = ReferenceBlock(
             collection=row["collection"],
             model=row["model"],
@@ -162,12 +167,30 @@ class _Loading:
             subjects=row["names"],
             reference_ids=ids_of_bytes(row["reference_ids"]),
             expires_s=np.array(row["expires_s"], np.float64),
-            embeddings=_vectors(row["embeddings"], row["count"], length) if sound else np.zeros((row["count"], 0), np.float32),
+            embeddings=vectors,
         )
+        if closed:
+            self.gallery.leave_out(block.take(np.array(closed)), "can't be opened: another key has sealed it, or it is damaged")
+            block = block.take(np.setdiff1d(np.arange(row["count"]), closed))
         if sound:
             self.gallery.put_block(block)
         else:
             self.gallery.leave_out(block, f"has {length} bytes, expected {self.lengths.get(row['model'], 'a multiple of 4')}")
+
+    def _open(self, row: Mapping[str, Any]) -> tuple["np.ndarray[Any, np.dtype[np.float32]]", list[int]]:
+        """Return the embeddings (n, D) of a row of arrays, and which of them can't be opened; these are zero."""
+        sealed, ids, length = row["embeddings"], row["reference_ids"].hex(), row["bytes"]
+        vectors = np.zeros((row["count"], (length - OVERHEAD_BYTES) // 4), np.float32)
+        closed = []
+        for place in range(row["count"]):
+            try:
+                label = f"embedding {ids[32 * place : 32 * place + 32]}"  # as core.vault.label_of
+                opened = self.vault.open(sealed[place * length : (place + 1) * length], label=label)
+            except SettingsError:
+                closed.append(place)
+            else:
+                vectors[place] = np.frombuffer(opened, "<f4")
+        return vectors, closed
 
     def _tell(self) -> None:
         if self.on_progress is not None:
@@ -193,7 +216,7 @@ def _lengths(counts: list[dict[str, Any]]) -> dict[str, int]:
     """Return how many bytes an embedding of each model has: what most of them have, for some may be damaged."""
     lengths: dict[str, Counter[int]] = {}
     for row in counts:
-        if row["bytes"] and row["bytes"] % 4 == 0:
+        if row["bytes"] > OVERHEAD_BYTES and (row["bytes"] - OVERHEAD_BYTES) % 4 == 0:
             lengths.setdefault(row["model"], Counter())[row["bytes"]] += row["count"]
     return {model: found.most_common(1)[0][0] for model, found in lengths.items()}
 
@@ -208,7 +231,3 @@ def _slices(counts: list[dict[str, Any]], lengths: dict[str, int]) -> Counter[tu
 
 def _reserving(gallery: Gallery, collection: str, model: str, *, dimensions: int, references: int) -> Callable[[], None]:
     return lambda: gallery.reserve(collection, model, dimensions=dimensions, references=references)
-
-
-def _vectors(data: bytes, count: int, length: int) -> "np.ndarray[Any, np.dtype[np.float32]]":
-    return np.frombuffer(data, "<f4").astype(np.float32, copy=False).reshape(count, length // 4)

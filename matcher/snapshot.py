@@ -8,9 +8,10 @@ from typing import Any
 
 import structlog
 
-from core.errors import UnavailableError
+from core.errors import SettingsError, UnavailableError
 from core.ports import Database
 from core.schema import Array, GalleryChange
+from core.vault import Vault, label_of
 from matcher.loading import CONNECTIONS, load_shard
 from matcher.local import LocalShard
 from matcher.shard import GenerationGapError
@@ -68,7 +69,7 @@ async def catch_up(db: Database, shard: LocalShard, *, connections: int = CONNEC
         try:
             if not rows:
                 raise GenerationGapError(f"no changes up to generation {newest}")
-            await shard.apply(*(_change(row) for row in rows))
+            await shard.apply(*(_change(row, db.vault) for row in rows))
         except GenerationGapError as err:
             await _reload(load, shard, str(err))
 
@@ -98,10 +99,10 @@ async def _follow_connection(catching_up: Callable[[], Awaitable[None]], notific
                 await waiting
 
 
-def _change(row: dict[str, Any]) -> GalleryChange:
+def _change(row: dict[str, Any], vault: Vault) -> GalleryChange:
     """Turn a change with the present state of its reference into a message; erased since then: a put without embedding.
 
-    A damaged embedding goes along as it is: the shard leaves it out and says so.
+    An embedding that can't be opened goes along without a number: the shard leaves it out and says so.
     """
     return GalleryChange(
         generation=row["generation"],
@@ -111,6 +112,14 @@ def _change(row: dict[str, Any]) -> GalleryChange:
         subject=row["name"] or "",
         reference_id=str(row["reference_id"]),
         model=row["model"] or "",
-        embedding=None if row["embedding"] is None else Array("<f4", (len(row["embedding"]) // 4,), row["embedding"]),
+        embedding=None if row["embedding"] is None else _opened(row, vault),
         expires_s=row["expires_s"],
     )
+
+
+def _opened(row: dict[str, Any], vault: Vault) -> Array:
+    try:
+        opened = vault.open(row["embedding"], label=label_of("embedding", row["reference_id"]))
+    except SettingsError:
+        opened = b""
+    return Array("<f4", (len(opened) // 4,), opened)

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from core.schema import Sighting, StageTimes, TrackPoint
+from core.vault import Vault, label_of
 from sightings.episodes import Episode
 from sightings.record import Arrival, StoredEpisode, StoredSighting, at, seconds
 
@@ -73,8 +74,11 @@ SELECT_SPANS = _SELECT_SPANS + "where sighting_id = any($1::uuid[])"
 SELECT_MEMBERS = _SELECT_SPANS + "where episode_id = any($1::uuid[]) and sighting_id <> all($2::uuid[])"
 
 
-def sighting_row(arrival: Arrival, now_s: float | None) -> tuple[Any, ...]:
-    """Return the arguments of UPSERT_SIGHTING; a first arrival is stored at ``now_s`` (Unix seconds; None = now, says the database)."""
+def sighting_row(arrival: Arrival, now_s: float | None, vault: Vault) -> tuple[Any, ...]:
+    """Return the arguments of UPSERT_SIGHTING; a first arrival is stored at ``now_s`` (Unix seconds; None = now, says the database).
+
+    Embedding and thumbnail are sealed, under labels with the sighting's id.
+    """
     sighting = arrival.sighting
     values: dict[str, Any] = {name: getattr(sighting, name) for name in _COLUMNS if name in sighting.__struct_fields__}
     values |= {name: value and uuid.UUID(value) for name, value in values.items() if name.endswith("_id") and name != "track_id"}
@@ -86,8 +90,8 @@ def sighting_row(arrival: Arrival, now_s: float | None) -> tuple[Any, ...]:
     }
     values |= {name: msgspec.json.encode(values[name]).decode() for name in _JSON_COLUMNS}
     values["best_box"] = list(sighting.best_box)
-    values["embedding"] = sighting.embedding and sighting.embedding.data
-    values["thumbnail"] = arrival.thumbnail
+    for name, data in (("embedding", sighting.embedding and sighting.embedding.data), ("thumbnail", arrival.thumbnail)):
+        values[name] = vault.seal(data, label=label_of(f"sighting {name}", sighting.sighting_id)) if data else None
     return tuple(values[name] for name in _COLUMNS)
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from core.errors import NotFoundError
 from core.ports import Database
+from core.vault import label_of
 from sightings.alerts import follow_episodes, forget_alerts, raise_alerts
 from sightings.cursor import Cursor
 from sightings.grouping import update_episodes
@@ -94,7 +95,8 @@ class SightingStore:
             if not changed:
                 return Recorded(sightings=[], alerts=[])
             forgotten = await _forgotten(db, changed)
-            await db.executemany(UPSERT_SIGHTING, [sighting_row(_without_forgotten(arrival, forgotten), now_s) for arrival in changed])
+            written = [sighting_row(_without_forgotten(arrival, forgotten), now_s, db.vault) for arrival in changed]
+            await db.executemany(UPSERT_SIGHTING, written)
             changed_ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in changed]
             episodes = await update_episodes(db, [stored[key] for key in changed_ids if key in stored], changed_ids, gap=self._gap)
             await follow_episodes(db, episodes)
@@ -139,7 +141,7 @@ class SightingStore:
         rows = await self._db.fetch("select thumbnail from sighting where sighting_id = $1", _id("sighting", sighting_id))
         if not rows or rows[0]["thumbnail"] is None:
             raise NotFoundError(f"sighting {sighting_id}: there is no picture of it")
-        return bytes(rows[0]["thumbnail"])
+        return self._db.vault.open(rows[0]["thumbnail"], label=label_of("sighting thumbnail", sighting_id))
 
     async def query(self, wanted: Filter, *, limit: int, cursor: str | None = None) -> tuple[list[StoredSighting], str | None]:
         """Return a page of sightings, newest appearance first, and the cursor of the next page (None at the end).

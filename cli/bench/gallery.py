@@ -8,6 +8,7 @@ import numpy as np
 from cli.bench.people import People, generate_people
 from core.ports import Database
 from core.types import F32
+from core.vault import seal_embedding
 from matcher.gallery import Gallery, ReferenceBlock
 from matcher.ids import Ids, id_texts
 
@@ -102,7 +103,10 @@ async def store_gallery(db: Database, references: int, dimensions: int, *, seed:
                 "insert into reference_embedding select id, $2, embedding from unnest($1::uuid[], $3::bytea[]) as given (id, embedding)",
                 id_texts(block.reference_ids),
                 MODEL,
-                [vector.tobytes() for vector in block.embeddings.astype("<f4")],
+                [
+                    seal_embedding(tx.vault, reference_id, vector)
+                    for vector, reference_id in zip(block.embeddings, id_texts(block.reference_ids), strict=True)
+                ],
             )
         probes.append(piece.people.probes)
     await db.execute("analyze subject; analyze reference; analyze reference_embedding")

@@ -16,8 +16,11 @@ import structlog
 
 from core.adapters.embedded_postgres import SUPERUSER, EmbeddedServer
 from core.adapters.migrations import migrate
+from core.adapters.sealed import check_keys
 from core.errors import ConflictError, SettingsError, UnavailableError, UsageError
 from core.ports import Database
+from core.secrets import open_vault
+from core.vault import Vault
 
 EMBEDDED_URL: Final = "embedded:"
 POOL_SIZE: Final = 6  # two cores: more connections only wait for each other
@@ -35,7 +38,9 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_database(url: str, *, data_dir: Path, migrations: Traversable, pool_size: int = POOL_SIZE) -> AsyncIterator[Database]:
+async def open_database(
+    url: str, *, data_dir: Path, migrations: Traversable, pool_size: int = POOL_SIZE, vault: Vault | None = None
+) -> AsyncIterator[Database]:
     """Open the database, bring its schema up to this release, and close it at the end.
 
     Args:
@@ -44,16 +49,21 @@ async def open_database(url: str, *, data_dir: Path, migrations: Traversable, po
         data_dir: the data folder; made if absent.
         migrations: the folder of ``NNNN_name.sql`` files.
         pool_size: connections at most, opened when needed; one that listens comes on top.
+        vault: keys of what is sealed in the database; None = those in the data folder.
 
     Raises:
-        SettingsError: the URL is neither. UnavailableError: no server. ConflictError: the schema is newer, or was edited.
+        SettingsError: the URL is neither, or the database is sealed with other keys. UnavailableError: no server.
+        ConflictError: the schema is newer, or was edited.
     """
     async with _embedded(data_dir) if url == EMBEDDED_URL else _remote(url) as connect:
         pool = await _open_pool(connect, pool_size)
         try:
-            for migration in await migrate(_Pooled(pool, connect, timeout_s=MIGRATION_TIMEOUT_S), migrations):
+            keys = await asyncio.to_thread(open_vault, data_dir) if vault is None else vault
+            for migration in await migrate(_Pooled(pool, connect, keys, timeout_s=MIGRATION_TIMEOUT_S), migrations):
                 _log.info("database migrated", number=migration.number, name=migration.name)
-            yield _Pooled(pool, connect, timeout_s=CALL_TIMEOUT_S)
+            db = _Pooled(pool, connect, keys, timeout_s=CALL_TIMEOUT_S)
+            await check_keys(db)
+            yield db
         finally:
             await _close_pool(pool)
 
@@ -125,8 +135,14 @@ async def _close_pool(pool: Any) -> None:
 class _Session(ABC):
     """What the pool and a transaction have in common: SQL on a connection, in time, with our errors."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, vault: Vault) -> None:
         self._timeout_s = timeout_s
+        self._vault = vault
+
+    @property
+    def vault(self) -> Vault:
+        """The keys of what is sealed in it."""
+        return self._vault
 
     @abstractmethod
     def _connection(self) -> AbstractAsyncContextManager[Any]:
@@ -206,8 +222,8 @@ class _Session(ABC):
 class _Pooled(_Session):
     """The database: each call takes a connection from the pool. Thread rule: the loop that opened it."""
 
-    def __init__(self, pool: Any, connect: Connect, *, timeout_s: float) -> None:
-        super().__init__(timeout_s)
+    def __init__(self, pool: Any, connect: Connect, vault: Vault, *, timeout_s: float) -> None:
+        super().__init__(timeout_s, vault)
         self._pool = pool
         self._connect = connect
 
@@ -258,7 +274,7 @@ class _InTransaction(_Session):
     """The database inside a transaction: one connection, one call at a time."""
 
     def __init__(self, connection: Any, outer: _Session, *, timeout_s: float) -> None:
-        super().__init__(timeout_s)
+        super().__init__(timeout_s, outer.vault)
         self._held = connection
         self._outer = outer
 

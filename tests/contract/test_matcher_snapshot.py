@@ -16,6 +16,7 @@ from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.ports import Database
 from core.types import F32
+from core.vault import seal_embedding
 from matcher.buckets import bucket_of
 from matcher.client import MatcherClient
 from matcher.loading import parts_of
@@ -53,7 +54,9 @@ async def enrol(db: Database, name: str, vector: F32, *, models: tuple[str, ...]
             [0.0] * 10,
         )
         for model in models:
-            await tx.execute("insert into reference_embedding values ($1, $2, $3)", reference, model, vector.astype("<f4").tobytes())
+            await tx.execute(
+                "insert into reference_embedding values ($1, $2, $3)", reference, model, seal_embedding(db.vault, reference, vector)
+            )
         await tell(tx, "put", subject, reference)
     return reference
 
@@ -136,18 +139,20 @@ async def test_a_restored_database_loads_everything_again(db: Database, shard: L
 @pytest.mark.parametrize(
     ("stored", "problem"),
     [
-        ("\\x0102", "has 2 bytes, expected 32"),
-        ("\\x", "has 0 bytes, expected 32"),
-        ("\\x01020304", "has 4 bytes, expected 32"),
-        ("\\x" + "0000c07f" * 8, "holds numbers that are not finite"),
+        (b"\1\2", "has 2 bytes, expected 65"),
+        (b"", "has 0 bytes, expected 65"),
+        (b"\1\2\3\4", "has 4 bytes, expected 65"),
+        (bytes(65), "can't be opened: another key has sealed it, or it is damaged"),
+        (np.full(8, np.nan, np.float32), "holds numbers that are not finite"),
     ],
-    ids=["odd", "empty", "short", "not finite"],
+    ids=["odd", "empty", "short", "closed", "not finite"],
 )
-async def test_a_damaged_embedding_is_left_out_named_and_counted(db: Database, stored: str, problem: str) -> None:
+async def test_a_damaged_embedding_is_left_out_named_and_counted(db: Database, stored: bytes | F32, problem: str) -> None:
     metrics = Metrics()
     async with open_local_shard(Shard(), metrics=metrics, now_s=lambda: NOW_S) as shard:
         damaged = await enrol(db, "ann", VECTORS[0])
-        await db.execute(f"update reference_embedding set embedding = '{stored}'")
+        value = stored if isinstance(stored, bytes) else seal_embedding(db.vault, damaged, stored)
+        await db.execute("update reference_embedding set embedding = $1", value)
         await enrol(db, "ben", VECTORS[1])
         await enrol(db, "carl", VECTORS[2])
         with capture_logs() as logs:
@@ -157,7 +162,8 @@ async def test_a_damaged_embedding_is_left_out_named_and_counted(db: Database, s
         told = [(one["reference"], one["problem"]) for one in logs if "left out" in one["event"]]
         assert told == [(str(damaged), problem)]
         assert metrics.gallery_damaged.labels("0/1")._value.get() == 1
-        await db.execute("update reference_embedding set embedding = $1 where reference_id = $2", VECTORS[0].tobytes(), damaged)
+        mended = seal_embedding(db.vault, damaged, VECTORS[0])
+        await db.execute("update reference_embedding set embedding = $1 where reference_id = $2", mended, damaged)
         await load_shard(db, shard)
         assert metrics.gallery_damaged.labels("0/1")._value.get() == 0
         assert await names(shard) == {"ann", "ben", "carl"}
@@ -166,8 +172,8 @@ async def test_a_damaged_embedding_is_left_out_named_and_counted(db: Database, s
 async def test_a_damaged_change_does_not_stop_the_ones_behind_it(db: Database, shard: LocalShard) -> None:
     await enrol(db, "ann", VECTORS[0])
     await load_shard(db, shard)
-    await enrol(db, "ben", VECTORS[1])
-    await db.execute("update reference_embedding set embedding = '\\x010203' where embedding <> $1", VECTORS[0].tobytes())
+    ben = await enrol(db, "ben", VECTORS[1])
+    await db.execute("update reference_embedding set embedding = '\\x010203' where reference_id = $1", ben)
     await enrol(db, "carl", VECTORS[2])
     await catch_up(db, shard)
     assert (shard.generation, await names(shard)) == (3, {"ann", "carl"})
@@ -188,10 +194,9 @@ async def fill(db: Database, subjects: int, each: int, *, dimensions: int = 8) -
     )
     rows = await db.fetch("select reference_id from reference")
     vectors = unit_rows(len(rows), dimensions, 3)
-    await db.executemany(
-        "insert into reference_embedding values ($1, $2, $3)",
-        [(one["reference_id"], MODEL, vector.tobytes()) for one, vector in zip(rows, vectors, strict=True)],
-    )
+    ids = [one["reference_id"] for one in rows]
+    sealed = [(key, MODEL, seal_embedding(db.vault, key, vector)) for key, vector in zip(ids, vectors, strict=True)]
+    await db.executemany("insert into reference_embedding values ($1, $2, $3)", sealed)
     await db.execute("update gallery_generation set generation = 7")
 
 
