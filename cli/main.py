@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "replay": "Fleet: put frames of a time range through recognition again.",
     "audit": "Fleet: account for every frame.",
     "capacity": "Plan a fleet: cores, GPUs, partitions, shards, memory, bandwidth.",
+    "vault": "Show and replace the keys that seal faces and embeddings.",
     "services": "Start and stop PostgreSQL, Kafka and RabbitMQ for development and tests.",
     "evaluate": "Measure accuracy on your own photos, with thresholds and error rates.",
     "bench": "Measure speed on this machine.",

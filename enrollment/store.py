@@ -13,6 +13,7 @@ import numpy as np
 
 from core.errors import ConflictError, NotFoundError
 from core.ports import Database
+from core.sealing import SealedColumn
 from core.types import F32
 from core.vault import label_of, seal_embedding
 from enrollment.record import (
@@ -29,6 +30,15 @@ from enrollment.record import (
 )
 
 CHANNEL = "gallery"
+SEALED = (
+    SealedColumn(table="reference", key="reference_id", column="face_jpeg", label=lambda row: label_of("face", row["reference_id"])),
+    SealedColumn(
+        table="reference_embedding",
+        key="reference_id, model",
+        column="embedding",
+        label=lambda row: label_of("embedding", row["reference_id"]),
+    ),
+)
 KEEP_CHANGES = timedelta(days=7)
 MAX_PAGE = 1000
 

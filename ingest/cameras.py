@@ -9,6 +9,7 @@ import structlog
 
 from core.errors import ConflictError, NotFoundError, SightlineError, UsageError
 from core.ports import Database
+from core.sealing import SealedColumn
 from core.secrets import SecretBox
 from core.settings import IngestSettings
 from ingest.capture import CameraConfig
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_URL_CHARS = 2000
+SEALED = (SealedColumn(table="camera", key="name", column="url_encrypted", label=lambda row: _label(row["name"])),)
 
 log = structlog.get_logger("ingest")
 

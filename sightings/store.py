@@ -13,6 +13,7 @@ import msgspec
 
 from core.errors import NotFoundError
 from core.ports import Database
+from core.sealing import SealedColumn
 from core.vault import label_of
 from sightings.alerts import follow_episodes, forget_alerts, raise_alerts
 from sightings.cursor import Cursor
@@ -31,6 +32,15 @@ from sightings.rows import (
 
 CHANNEL = "sighting"
 """Of NOTIFY, for each commit; the payload is ids with spaces between, so it can't be wrong, only late."""
+SEALED = tuple(
+    SealedColumn(
+        table="sighting",
+        key="sighting_id",
+        column=column,
+        label=lambda row, column=column: label_of(f"sighting {column}", row["sighting_id"]),  # type: ignore[misc]
+    )
+    for column in ("embedding", "thumbnail")
+)
 IDS_AT_A_TIME = 200  # a payload has less than 8,000 bytes
 MAX_PAGE = 500
 FORGOTTEN_REASON = "erased"
