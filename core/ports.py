@@ -1,8 +1,9 @@
 """Ports shared by several rooms. A port has at most six methods and two adapters: in-process and real, chosen by URL."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -183,6 +184,48 @@ class Database(Protocol):
 
     def listen(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """Receive the payloads of NOTIFY on a channel; the iterator ends when the connection is lost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """An object of a store, without its content."""
+
+    key: str
+    size_bytes: int
+    """As it is stored."""
+    changed_at: datetime
+
+
+class ObjectStore(Protocol):
+    """Files by key (memory, a folder, or S3). Keys are relative paths with ``/`` between their parts, without ``.`` and ``..``."""
+
+    async def put(self, key: str, chunks: AsyncIterable[bytes]) -> None:
+        """Store an object whole or not at all, in place of one that is there; an error of ``chunks`` stores nothing and is raised.
+
+        Raises:
+            UnavailableError: the store does not answer. UsageError: the key can't be.
+        """
+        ...
+
+    def read(self, key: str) -> AsyncIterator[bytes]:
+        """Yield an object's content piece by piece. Raises NotFoundError, UnavailableError, UsageError."""
+        ...
+
+    async def info(self, key: str) -> ObjectInfo:
+        """Return what is known of an object. Raises NotFoundError, UnavailableError, UsageError."""
+        ...
+
+    def under(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """Yield the objects below a prefix, in no order. Raises UnavailableError, UsageError."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; it need not be there. Raises UnavailableError, UsageError."""
+        ...
+
+    async def presigned_put(self, key: str, expires_s: float) -> str | None:
+        """Return a URL to which anybody may PUT this object until it expires; None when this store has no such thing."""
         ...
 
 

@@ -98,6 +98,36 @@ class ApiSettings(_Group):
     Required when host is not loopback."""
 
 
+class StorageSettings(_Group):
+    """Where uploads, what jobs read, and what they leave are kept."""
+
+    url: str = "file:"
+    """``file:`` = the folder objects in data_dir; ``file:///folder``; or ``s3://bucket/prefix``. ``memory:`` forgets all, for tests."""
+    endpoint: str = ""
+    """Of an S3 that is not Amazon's: ``https://host:port``."""
+    region: str = ""
+    access_key_id: str = ""
+    """Empty = what the environment or the machine's role gives."""
+    secret_access_key: SecretStr = SecretStr("")
+    upload_expires_s: Annotated[float, Field(ge=60, le=86400)] = 3600.0
+    """How long an upload may be begun after it was asked for."""
+    max_upload_bytes: Annotated[int, Field(ge=1024, le=1 << 40)] = 4 << 30
+    """Of one upload; api.max_upload_bytes limits what other requests carry."""
+    upload_keep_days: Annotated[float, Field(gt=0, le=365)] = 7.0
+    """Uploads are erased after this, and as soon as a job has used all of one."""
+
+
+class JobSettings(_Group):
+    """Bulk imports and batch recognition."""
+
+    lease_s: Annotated[float, Field(ge=1, le=600)] = 20.0
+    """A job whose process is silent for so long goes on in another."""
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    """Tries of one item before it is set apart."""
+    retention_days: Annotated[float, Field(gt=0, le=3650)] = 30.0
+    """Finished jobs, their reports and results are erased after this."""
+
+
 class MatcherSettings(_Group):
     """A shard of the gallery, and how it is asked."""
 
@@ -206,6 +236,8 @@ class Settings(BaseSettings):
     recognize: RecognizeSettings = RecognizeSettings()
     sightings: SightingSettings = SightingSettings()
     api: ApiSettings = ApiSettings()
+    storage: StorageSettings = StorageSettings()
+    jobs: JobSettings = JobSettings()
     outbound: OutboundSettings = OutboundSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
