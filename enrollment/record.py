@@ -4,13 +4,18 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Any, Literal, TypedDict
+
+import msgspec
 
 from core.errors import UsageError
 from core.types import F32
 
-Status = Literal["enrolled", "unchanged", "rejected"]
+Status = Literal["enrolled", "unchanged", "set_aside", "rejected"]
+OnDoubt = Literal["reject", "set_aside", "enroll"]
+"""What becomes of a face that is poor, looks like somebody else, or is one of several: see enrollment.service."""
+ConsentState = Literal["given", "expired", "withdrawn", "none"]
 Reason = Literal[
     "",
     "no_face",
@@ -33,6 +38,8 @@ Reason = Literal[
 """Why a photo was rejected; docs/enrollment.md says of each what to do."""
 
 MAX_NAME = 200
+MAX_ATTRIBUTES_BYTES = 64 << 10  # of JSON
+CONSENT_FIELDS = ("purpose", "basis", "given_by", "given_at", "expires_at", "withdrawn_at")
 DEFAULT_COLLECTION = "default"
 _COLLECTION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -43,9 +50,43 @@ class SubjectDetails:
 
     attributes: Mapping[str, Any] = field(default_factory=dict)
     consent: Mapping[str, Any] | None = None
-    """purpose, basis, given_by, given_at."""
+    """purpose, basis, given_by, given_at, expires_at, withdrawn_at: times with their offset, as RFC 3339."""
     expires_at: datetime | None = None
     """After this instant the subject is no longer matched."""
+    valid_from: datetime | None = None
+    """Before this instant it is not matched yet."""
+    external_id: str | None = None
+    """The integrator's own id, unique in the collection."""
+    notes: str | None = None
+
+
+class SubjectChange(TypedDict, total=False):
+    """What to change of a subject: what is absent stays, None clears."""
+
+    name: str
+    external_id: str | None
+    notes: str | None
+    attributes: Mapping[str, Any] | None
+    """Merged one by one; a value of None takes the attribute away."""
+    consent: Mapping[str, Any] | None
+    """Merged likewise."""
+    valid_from: datetime | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectFilter:
+    """Which subjects of a collection are asked for; None asks for all."""
+
+    name_prefix: str | None = None
+    name_contains: str | None = None
+    """Upper and lower case are alike here."""
+    external_id: str | None = None
+    attribute: tuple[str, str] | None = None
+    """Key, and value as text: ``7`` finds the number and the text."""
+    consent: ConsentState | None = None
+    expired: bool | None = None
+    """Whether its validity or consent is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +100,35 @@ class Photo:
     read: Callable[[], bytes]
     """Returns the file's bytes; blocks; raises UnreadableMediaError or NotFoundError."""
     details: SubjectDetails = field(default_factory=SubjectDetails)
+    subject_id: str | None = None
+    """Of a subject that is there; its name alone would be made anew if it was renamed meanwhile."""
+    face: int | tuple[float, float] | None = None
+    """Which face: its index in the answer of a first try, or a point inside its box, pixels of the upright photo."""
+    sha256: bytes | None = None
+    """Of the file that this picture was made from; None = of the bytes themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceFound:
+    """A face of a photo, for somebody to choose."""
+
+    index: int
+    box: tuple[float, float, float, float]
+    """Pixels of the upright photo."""
+    score: float
+    """Of the detector, 0..1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Somebody else whom a face looks like, or who has the same picture."""
+
+    kind: Literal["duplicate", "lookalike"]
+    subject_id: str
+    subject: str
+    reference_id: str
+    score: float
+    """Cosine; 1 for the same picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +143,14 @@ class Outcome:
     """One line for people: what was found, and how to mend it."""
     quality: float | None = None
     """0..1; None where no face was judged."""
+    quality_reasons: tuple[str, ...] = ()
+    """What lowers it, worst first."""
+    faces: tuple[FaceFound, ...] = ()
+    """All faces of the photo, where it was looked at."""
+    face_index: int | None = None
+    """The one that counts."""
+    warnings: tuple[Warned, ...] = ()
+    set_aside_id: str | None = None
     subject_id: str | None = None
     reference_id: str | None = None
     generation: int | None = None
@@ -91,6 +169,12 @@ class Subject:
     expires_at: datetime | None
     created_at: datetime
     references: int
+    external_id: str | None = None
+    notes: str | None = None
+    valid_from: datetime | None = None
+    ends_at: datetime | None = None
+    """From when on it is not matched: ``expires_at``, the consent's expiry or its withdrawal, whichever is first."""
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,3 +278,61 @@ def check_collection(name: str) -> str:
     if not _COLLECTION.fullmatch(name):
         raise UsageError(f"collection {ascii(name)[:80]}: use 1 to 64 letters, digits, dots, dashes and underscores")
     return name
+
+
+def check_consent(consent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a consent record as it is stored: texts, and times in UTC; fields without a value are left out.
+
+    Raises:
+        UsageError: a field that there is not, or a time without offset.
+    """
+    stored: dict[str, Any] = {}
+    for name, value in consent.items():
+        if name not in CONSENT_FIELDS:
+            raise UsageError(f"consent: has no field {ascii(name)[:40]}; there are {', '.join(CONSENT_FIELDS)}")
+        if value is not None:
+            stored[name] = _instant(name, value) if name.endswith("_at") else check_text(f"consent.{name}", str(value))
+    return stored
+
+
+def check_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes that the database can keep.
+
+    Raises:
+        UsageError: more than MAX_ATTRIBUTES_BYTES of JSON, NUL characters, or numbers beyond 64 bits.
+    """
+    try:
+        size = len(msgspec.json.encode(attributes))
+    except (msgspec.MsgspecError, OverflowError, TypeError, UnicodeError, ValueError, RecursionError) as err:
+        raise UsageError(f"attributes: can't be kept: {str(err)[:100]}") from err
+    if size > MAX_ATTRIBUTES_BYTES:
+        raise UsageError(f"attributes: {size} bytes of JSON, at most {MAX_ATTRIBUTES_BYTES} fit")
+    _check_texts(attributes)
+    return dict(attributes)
+
+
+def check_text(what: str, text: str) -> str:
+    """Return a text that the database can keep. Raises UsageError."""
+    if "\x00" in text or (not text.isascii() and any(0xD800 <= ord(c) < 0xE000 for c in text)):
+        raise UsageError(f"{what}: holds a character that is none")
+    return text
+
+
+def _check_texts(value: Any) -> None:
+    if isinstance(value, str):
+        check_text("attributes", value)
+    elif isinstance(value, Mapping):
+        _check_texts([*value, *value.values()])
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _check_texts(one)
+
+
+def _instant(name: str, value: Any) -> str:
+    try:
+        when = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError as err:
+        raise UsageError(f"consent.{name}: {ascii(value)[:40]} is no time; give one like 2030-01-31T00:00:00Z") from err
+    if when.tzinfo is None:
+        raise UsageError(f"consent.{name}: {when.isoformat()} has no offset; add Z or +01:00")
+    return when.astimezone(UTC).isoformat()
