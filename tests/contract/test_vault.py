@@ -60,9 +60,9 @@ async def test_a_new_key_seals_everything_anew_beside_values_that_were_never_sea
     async with open_database(fresh_postgres_url, data_dir=tmp_path, migrations=MIGRATIONS, vault=Vault([OLD])) as db:
         reference_id = await filled(db)
         await db.execute("update sighting set thumbnail = $1", JPEG)  # of a release that sealed nothing
-        assert [await count(db, where) for where in GALLERY] == [(1, 0), (1, 0)]
+        assert [await count(db, where) for where in GALLERY[:2]] == [(1, 0), (1, 0)]
     async with open_database(fresh_postgres_url, data_dir=tmp_path, migrations=MIGRATIONS, vault=Vault([NEW, OLD])) as db:
-        assert [await count(db, where) for where in GALLERY] == [(0, 1), (0, 1)]
+        assert [await count(db, where) for where in GALLERY[:2]] == [(0, 1), (0, 1)]
         assert await reseal_all(db) >= 3
         assert {(await count(db, where))[1] for where in COLUMNS} == {0}
         assert await reseal_all(db) == 0
