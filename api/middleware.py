@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from api.errors import error_response, response_of, response_of_http
+from api.idempotency import HEADER, once
 from api.principal import PRINCIPAL
 from api.route import Handler, Route
 from api.security import SECURITY_HEADERS, authenticate, check_host, check_origin
@@ -62,6 +63,9 @@ async def _guarded(request: web.Request, handler: Handler, route: Route | None) 
     limit_s = route.limit_s if route else None
     try:
         async with asyncio.timeout(limit_s) as limit:
+            if request.method == "POST" and route is not None and route.needs is not None and HEADER in request.headers:
+                reads_body = bool(route.body or route.form)
+                return await once(request, handler, reads_body=reads_body, request_id=request[REQUEST_ID])
             return await handler(request)
     except TimeoutError:
         if not limit.expired():

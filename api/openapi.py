@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from api.idempotency import HEADER, KEY_PATTERN
 from api.models import ErrorEnvelope
 from api.route import Media, Route
 
@@ -56,7 +57,7 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
         "operationId": route.handler.__name__,
         "summary": route.summary,
         "tags": [route.tag],
-        "parameters": parameters + (_query_parameters(route.query) if route.query else []),
+        "parameters": parameters + (_query_parameters(route.query) if route.query else []) + _header_parameters(route),
         "responses": _responses(route, refs),
     }
     if route.description:
@@ -68,6 +69,17 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
     if route.form:
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _form_schema(route.form)}}}
     return operation
+
+
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    """Return the headers that a route understands beside those of every request."""
+    headers = []
+    if route.method == "POST" and route.needs is not None:
+        text = "Any text of your own; the same request under the same key is done once, and answered alike for a day."
+        headers.append((HEADER, text, {"type": "string", "pattern": KEY_PATTERN}))
+    if 412 in route.errors:
+        headers.append(("If-Match", "ETag of the version to change; without it any.", {"type": "string", "pattern": r'^"v[0-9]{1,18}"$'}))
+    return [{"name": name, "in": "header", "required": False, "schema": schema, "description": text} for name, text, schema in headers]
 
 
 def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
@@ -124,5 +136,7 @@ def _common_errors(route: Route) -> Iterable[int]:
         yield 400
     if route.body or route.form:
         yield from (413, 415)
+    if route.method == "POST" and route.needs is not None:
+        yield from (400, 409, 422)  # of Idempotency-Key
     if "{" in route.path:
         yield 404

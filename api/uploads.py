@@ -1,5 +1,6 @@
 """Reading requests: query, JSON and multipart, each with limits, each refused in one clear line when it does not fit."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ValidationError
 
 from api.errors import InvalidRequestError, MediaTypeError, TooLargeError
+from api.idempotency import content_read
 from core.errors import UsageError
 
 MAX_JSON_BYTES = 256 << 10
@@ -65,9 +67,11 @@ async def read_json(request: web.Request, model: type[M]) -> M:
         if len(data) > MAX_JSON_BYTES:
             raise TooLargeError(f"the JSON body is larger than {MAX_JSON_BYTES} bytes")
     try:
-        return model.model_validate_json(bytes(data), strict=True)
+        body = model.model_validate_json(bytes(data), strict=True)
     except ValidationError as err:
         raise _invalid(err, "body") from err
+    await content_read(request, bytes(data))
+    return body
 
 
 async def read_form(request: web.Request, *, file_field: str, max_bytes: int) -> Form:
@@ -95,7 +99,20 @@ async def read_form(request: web.Request, *, file_field: str, max_bytes: int) ->
         raise UsageError(f"the multipart body can't be read: {str(err).splitlines()[0][:200] if str(err) else type(err).__name__}") from err
     if not form.files:
         raise UsageError(f"no file: send it as a form field named '{file_field}'")
+    await content_read(request, _digest(form))
     return form
+
+
+def _digest(form: Form) -> bytes:
+    """Return a digest of what was sent, whatever boundary was between the parts."""
+    digest = hashlib.sha256()
+    parts = [(name, value.encode(errors="surrogatepass")) for name, value in sorted(form.fields.items())] + [
+        (upload.name, upload.data) for upload in form.files
+    ]
+    for name, data in parts:
+        digest.update(f"{len(name)} {name} {len(data)} ".encode(errors="surrogatepass"))
+        digest.update(data)
+    return digest.digest()
 
 
 async def _read_parts(request: web.Request, file_field: str, max_bytes: int) -> Form:
