@@ -13,12 +13,13 @@ from api.system.models import ReadyCheck
 from api.work import Turns
 from core.errors import UnavailableError
 from core.metrics import Metrics
-from core.ports import Database
+from core.ports import Database, Matcher
 from core.settings import Settings
 from core.types import Image
 from enrollment.record import Outcome, Photo
 from enrollment.service import EnrollOptions
 from enrollment.store import GalleryStore
+from recognize.rules.rules import Rulebook
 from recognize.still import FaceAnswer
 from recognize.threshold import ThresholdPolicy
 from sightings.store import SightingStore
@@ -56,6 +57,11 @@ class ApiServices:
     await_visible: Callable[[int], Awaitable[None]]
     """Returns when the matcher has the given generation of the gallery; UnavailableError when it does not come to it."""
     policy: ThresholdPolicy
+    """What targets (score, FAR, FPIR) mean as scores."""
+    book: Rulebook
+    """The rules in force: ``book.now.effective(policy, Scope(...), references=...)`` is the threshold of a request, ``book.now.weigh(...)``
+    what the rules make of a probe's candidates."""
+    matcher: Matcher
     readiness: Callable[[], Awaitable[Sequence[ReadyCheck]]]
     """What must work, each with its reason where it does not: database, models, matcher."""
     cameras: Callable[[], Awaitable[Sequence[CameraView]]]

@@ -92,6 +92,8 @@ def _services(settings: Settings, gallery: "Gallery", events: "EventHub") -> "Ap
         still=gallery.still,
         await_visible=gallery.matching.await_visible,
         policy=gallery.policy,
+        book=gallery.book,
+        matcher=gallery.matcher,
         readiness=lambda: _readiness(gallery),
         cameras=lambda: _camera_views(cameras, leases),
     )

@@ -30,6 +30,8 @@ from matcher.remote import open_remote_matcher
 from matcher.shard import Shard
 from matcher.snapshot import follow_gallery, load_shard
 from recognize.recognizer import Recognizer
+from recognize.rules.follow import open_rulebook
+from recognize.rules.rules import Rulebook
 from recognize.still import StillRecognizer
 from recognize.threshold import ThresholdPolicy
 from recognize.vision import Vision
@@ -84,6 +86,8 @@ class Gallery:
     matching: Matching
     enroller: Enroller
     policy: ThresholdPolicy
+    book: Rulebook
+    """The rules in force: thresholds, wrong names, opt-outs."""
     vision: Vision
     still: StillRecognizer
     executor: ThreadPoolExecutor
@@ -111,7 +115,7 @@ class Gallery:
 
     def recognizer(self, live: LiveTracks | None = None) -> Recognizer:
         """Return a recognizer with no tracks yet."""
-        return Recognizer(vision=self.vision, matcher=self.matcher, policy=self.policy, live=live, metrics=self.metrics)
+        return Recognizer(vision=self.vision, matcher=self.matcher, policy=self.policy, book=self.book, live=live, metrics=self.metrics)
 
     async def display_names(self) -> dict[str | None, str]:
         """Return {subject: name for people} of the subjects that have one (attribute ``name``)."""
@@ -211,7 +215,7 @@ async def open_gallery(settings: Settings, metrics: Metrics | None = None) -> As
         async with open_database_for(settings) as db:
             store = GalleryStore(db, forget=forget_subject)
             await reembed(store, models.embedder)
-            async with _open_matching(settings, db, metrics) as matching:
+            async with _open_matching(settings, db, metrics) as matching, open_rulebook(db) as book:
                 policy = ThresholdPolicy(calibration=models.calibration, settings=settings.recognize)
                 vision = Vision(models.detector, models.embedder, executor)
                 yield Gallery(
@@ -232,7 +236,8 @@ async def open_gallery(settings: Settings, metrics: Metrics | None = None) -> As
                         metrics=metrics,
                     ),
                     policy=policy,
+                    book=book,
                     vision=vision,
-                    still=StillRecognizer(vision=vision, matcher=matching.matcher, policy=policy),
+                    still=StillRecognizer(vision=vision, matcher=matching.matcher, policy=policy, book=book),
                     executor=executor,
                 )

@@ -123,6 +123,8 @@ class Platform:
             still=gallery.still,
             await_visible=gallery.matching.await_visible,
             policy=gallery.policy,
+            book=gallery.book,
+            matcher=gallery.matcher,
             readiness=self.readiness,
             cameras=self.camera_views,
         )

@@ -21,9 +21,10 @@ def recognize(
 ) -> None:
     """Turn frames of the fleet's cameras into sightings.
 
-    Takes frames from Kafka, asks the matchers over RabbitMQ who is seen, and publishes sightings to Kafka; needs no database. Cameras are
-    shared among all recognizers of a region, and each stays with one while that one lives. Ctrl-C (or SIGTERM) drains: what is open is
-    told, what is not finished goes to another.
+    Takes frames from Kafka, asks the matchers over RabbitMQ who is seen, and publishes sightings to Kafka; follows the rules (thresholds,
+    wrong names, opt-outs) in the database, and goes on with the last ones while that is away. Cameras are shared among all recognizers of
+    a region, and each stays with one while that one lives. Ctrl-C (or SIGTERM) drains: what is open is told, what is not finished goes to
+    another.
     """
     settings: Settings = ctx.obj.settings()
     run_async(_recognize(settings, region or ["*"], as_json=as_json))
@@ -33,6 +34,7 @@ async def _recognize(settings: Settings, regions: list[str], *, as_json: bool) -
     from concurrent.futures import ThreadPoolExecutor
 
     from cli.compose import load_models
+    from cli.database import open_database_for
     from cli.process import Process, require_fleet, run_process
     from core.adapters.amqp import open_amqp
     from core.adapters.kafka_log import open_kafka_log
@@ -42,14 +44,17 @@ async def _recognize(settings: Settings, regions: list[str], *, as_json: bool) -
     from core.topology import SIGHTINGS_TOPIC
     from matcher.remote import open_remote_matcher
     from recognize.recognizer import Recognizer
+    from recognize.rules.follow import open_rulebook
     from recognize.service import RecognizeService
     from recognize.threshold import ThresholdPolicy
     from recognize.vision import Vision
 
-    require_fleet(settings, database=False)
+    require_fleet(settings)
     models, metrics, live = load_models(settings), Metrics(), LiveTracks()
     with ThreadPoolExecutor(1, thread_name_prefix="models") as executor:
         async with (
+            open_database_for(settings) as db,
+            open_rulebook(db) as book,
             open_kafka_log(settings.log_url, settings.kafka, metrics=metrics) as log,
             open_amqp(settings.broker_url, settings.broker, name="sightline recognize", metrics=metrics) as broker,
             open_remote_matcher(broker, timeout_s=settings.matcher.timeout_s, metrics=metrics) as matcher,
@@ -59,6 +64,7 @@ async def _recognize(settings: Settings, regions: list[str], *, as_json: bool) -
                     vision=Vision(models.detector, models.embedder, executor),
                     matcher=matcher,
                     policy=ThresholdPolicy(calibration=models.calibration, settings=settings.recognize),
+                    book=book,
                     live=live,
                     metrics=metrics,
                 ),

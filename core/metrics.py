@@ -115,6 +115,9 @@ class Metrics:
         self.incomplete_dropped = self._counter(
             "sightline_recognize_sightings_incomplete_dropped_total", "Incomplete sightings given up, oldest first, because too many waited"
         )
+        self.opted_out = self._counter(
+            "sightline_recognize_opted_out_total", "Tracks dropped because they are people who have opted out", "camera", "region"
+        )
         self.frames_repeated = self._counter(
             "sightline_recognize_frames_repeated_total",
             "Frames that came again and were finished without a second look",

@@ -119,7 +119,8 @@ class Sighting(Message, frozen=True, kw_only=True):
     """The track has ended, as far as is known: a further revision may complete it or, after an interruption, continue it."""
     outcome: SightingOutcome
     reason: str = ""
-    """Why ``stranger`` or ``unclear``: below_threshold, empty_gallery, ambiguous, shards_missing, or as in core.types.Quality."""
+    """Why ``stranger`` or ``unclear``: below_threshold, empty_gallery, rejected_pair, ambiguous, shards_missing, or as in
+    core.types.Quality."""
     collection: str
     subject_id: str | None = None
     subject: str | None = None
@@ -142,6 +143,10 @@ class Sighting(Message, frozen=True, kw_only=True):
     embedding: Array | None = None
     """The track's fused embedding, float32 (D,): never logged, never printed."""
     shards_missing: int = 0
+    dropped: bool = False
+    """It is somebody who has opted out: what was stored of it is deleted, and nothing of it is stored any more."""
+    weak_for: tuple[str, ...] = ()
+    """Ids of watchlists whose own threshold the score does not reach: they raise no alert of it."""
 
 
 class ProbeBatch(Message, frozen=True, kw_only=True):

@@ -10,12 +10,13 @@ from core.ports import MatchAnswer, Matcher
 from core.schema import Sighting, StageTimes
 from core.types import F32
 from detect.tracks import Fused, Track
-from recognize.decide import Decision, Evidence, decide, revise
+from recognize.decide import Decision, decide, revise
 from recognize.incomplete import Incomplete, IncompleteSightings, answered
+from recognize.judge import Face, Judge
 from recognize.outcome import TrackStory, picture_of
 from recognize.patience import Patience
+from recognize.rules.rules import Scope
 from recognize.shown import Passing
-from recognize.threshold import ThresholdPolicy
 
 CANDIDATES = 5  # enough to see whether the second is as close as the first
 ASK_AGAIN_BATCH = 64  # incomplete sightings in one question
@@ -24,10 +25,9 @@ ASK_AGAIN_BATCH = 64  # incomplete sightings in one question
 class Asker:
     """The gallery's answers, as decisions. Thread rule: one event loop; ``ask`` and ``complete`` may run side by side."""
 
-    def __init__(self, *, matcher: Matcher, model: str, policy: ThresholdPolicy, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(self, *, matcher: Matcher, judge: Judge, metrics: Metrics, clock: Callable[[], float]) -> None:
         self._matcher = matcher
-        self._model = model
-        self._policy = policy
+        self._judge = judge
         self._metrics = metrics
         self._clock = clock
         self._patience = Patience("a matcher", waiting=metrics.matcher_waiting.set, waited=metrics.matcher_waited.inc)
@@ -42,7 +42,7 @@ class Asker:
         answer = await self._patience.until_done(lambda: self._search([found.vector for _, _, found in fused]))
         matched_s = self._clock()
         for row, (seen, track, found) in enumerate(fused):
-            decision = self._decide(track, seen.line.stories.get(track.track_id), (answer, row), found)
+            decision = self._decide(seen, track, (answer, row), found)
             times = seen.times(embedded_s=embedded_s, matched_s=matched_s, decided_s=self._clock())
             story = _story(seen, track, decision, times)
             story.decision, story.times, story.shards_missing = decision, times, answer.shards_missing
@@ -70,33 +70,29 @@ class Asker:
         return told
 
     async def _search(self, probes: Sequence[F32]) -> MatchAnswer:
-        collection = self._policy.settings.collection
-        return await self._matcher.search(np.stack(probes), model=self._model, collection=collection, k=CANDIDATES)
+        collection = self._judge.policy.settings.collection
+        return await self._matcher.search(np.stack(probes), model=self._judge.model, collection=collection, k=CANDIDATES)
 
-    def _decide(self, track: Track, story: TrackStory | None, of: tuple[MatchAnswer, int], found: Fused) -> Decision:
-        answer, row = of
-        quality = track.best_quality
+    def _decide(self, seen: Passing, track: Track, of: tuple[MatchAnswer, int], found: Fused) -> Decision:
+        story, quality = seen.line.stories.get(track.track_id), track.best_quality
         assert quality is not None  # a refreshed track has a shot
-        evidence = Evidence(
-            candidates=answer.candidates[row],
-            threshold=self._policy.track(answer.references, found.agreement),
-            quality=quality,
-            height_px=track.max_height_px,
-            min_height_px=self._policy.settings.min_face_px,
-            shards_missing=answer.shards_missing,
-        )
+        face = Face(vector=found.vector, quality=quality, height_px=track.max_height_px, agreement=found.agreement)
+        scope = Scope(collection=self._judge.policy.settings.collection, camera=seen.camera.name)
+        evidence = self._judge.evidence(*of, face, scope)
         return decide(evidence) if story is None else revise(story.decision, evidence)
 
     def _answered(self, item: Incomplete, answer: MatchAnswer, row: int) -> list[tuple[Sighting, bytes]]:
-        told = answered(item, answer, row, self._policy)
+        told = answered(item, answer, row, self._judge)
         if told is None:
             return []
         now_s = self._clock()
         item.told = msgspec.structs.replace(told, times=msgspec.structs.replace(told.times, matched_s=now_s, decided_s=now_s))
-        if not told.shards_missing:
+        if told.dropped:
+            self._metrics.opted_out.labels(told.camera, told.region).inc()
+        if not told.shards_missing or told.dropped:
             self.incomplete.discard(told.sighting_id)
             self._metrics.completed.inc()
-        return [(item.told, item.story.thumbnail())]
+        return [(item.told, b"" if told.dropped else item.story.thumbnail())]
 
 
 def _story(seen: Passing, track: Track, decision: Decision, times: StageTimes) -> TrackStory:
@@ -109,7 +105,7 @@ def _story(seen: Passing, track: Track, decision: Decision, times: StageTimes) -
             decision=decision, times=times, best_s=shot_s, best_box=(x1, y1, x2, y2), best_quality=newest.quality.value,
             picture=picture_of(seen.shown.frame.image, track), replayed_s=seen.shown.replayed_s,
         )  # fmt: skip
-    elif newest.t_s == seen.now_s and newest.quality.value > story.best_quality:
+    elif not story.dropped and newest.t_s == seen.now_s and newest.quality.value > story.best_quality:
         story.best_s, story.best_box, story.best_quality = shot_s, (x1, y1, x2, y2), newest.quality.value
         story.picture = picture_of(seen.shown.frame.image, track)
     return story

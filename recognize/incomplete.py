@@ -7,9 +7,10 @@ import msgspec
 from core.ports import MatchAnswer
 from core.schema import Sighting
 from core.types import F32, Quality
-from recognize.decide import Evidence, revise
-from recognize.outcome import TrackStory, decided_fields, next_revision
-from recognize.threshold import ThresholdPolicy
+from recognize.decide import revise
+from recognize.judge import Face, Judge
+from recognize.outcome import TrackStory, decided_fields, dropped, next_revision
+from recognize.rules.rules import Scope
 
 MAX_INCOMPLETE = 4096  # 20 to 40 KB each, mostly picture and path: 160 MB when a shard of a busy site is away for long
 
@@ -65,37 +66,34 @@ class IncompleteSightings:
         return items
 
 
-def answered(item: Incomplete, answer: MatchAnswer, row: int, policy: ThresholdPolicy) -> Sighting | None:
+def answered(item: Incomplete, answer: MatchAnswer, row: int, judge: Judge) -> Sighting | None:
     """Decide a sighting again with a further answer.
 
     Args:
         item: its story and last message take over what is new.
         answer: of the gallery, with this sighting's candidates in ``row``.
         row: of the answer.
-        policy: thresholds.
+        judge: knows the rules.
 
     Returns:
         The further message; None when there is nothing new to tell, which a complete answer always has.
     """
     story = item.story
-    evidence = Evidence(
-        candidates=answer.candidates[row],
-        threshold=policy.track(answer.references, item.agreement),
-        quality=item.quality,
-        height_px=item.height_px,
-        min_height_px=policy.settings.min_face_px,
-        shards_missing=answer.shards_missing,
-    )
-    decision = revise(story.decision, evidence)
-    named = decision.outcome == "subject" and story.decision.outcome != "subject"
+    told = item.told
+    face = Face(vector=item.probe, quality=item.quality, height_px=item.height_px, agreement=item.agreement)
+    decision = revise(story.decision, judge.evidence(answer, row, face, Scope(collection=told.collection, camera=told.camera)))
+    named = decision.outcome in ("subject", "opted_out") and story.decision.outcome != decision.outcome
     if answer.shards_missing and not named:
         return None
-    told = item.told
     story.decision, story.shards_missing = decision, answer.shards_missing
     story.revision = next_revision(
         story.revision, lasted_s=told.last_s - told.first_s, closed=told.closed, complete=not answer.shards_missing,
         replayed_s=story.replayed_s,
     )  # fmt: skip
     story.told = story.state
-    item.told = msgspec.structs.replace(told, revision=story.revision, shards_missing=answer.shards_missing, **decided_fields(decision))
+    if decision.outcome == "opted_out":
+        story.drop()
+        item.told = dropped(told, revision=story.revision)
+    else:
+        item.told = msgspec.structs.replace(told, revision=story.revision, shards_missing=answer.shards_missing, **decided_fields(decision))
     return item.told

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 
 from core.jpeg import encode_jpeg
@@ -46,12 +47,18 @@ class TrackStory:
     """See next_revision."""
     closed: bool = False
     """The last message said that the track has ended."""
+    dropped: bool = False
+    """It is somebody who has opted out: nothing more is told."""
 
     @property
     def state(self) -> State:
         """What there is to tell now."""
         best = self.decision.best if self.decision.outcome == "subject" else None
         return self.decision.outcome, best.subject_id if best else None, self.shards_missing == 0
+
+    def drop(self) -> None:
+        """Keep nothing that shows who it is, and tell nothing more."""
+        self.dropped, self.picture, self.jpeg = True, None, b""
 
     def thumbnail(self) -> bytes:
         """Return the JPEG of the picture, made once."""
@@ -93,14 +100,23 @@ def decided_fields(decision: Decision) -> dict[str, Any]:
     best = decision.best
     named = best if decision.outcome == "subject" else None
     return {
-        "outcome": decision.outcome,
+        "outcome": "unclear" if decision.outcome == "opted_out" else decision.outcome,
         "reason": decision.reason,
         "subject_id": named.subject_id if named else None,
         "subject": named.subject if named else None,
         "reference_id": named.reference_id if named else None,
         "score": best.score if best else None,
         "threshold": decision.threshold,
+        "weak_for": decision.weak_for,
     }
+
+
+def dropped(told: Sighting, *, revision: int) -> Sighting:
+    """Return the message that takes a sighting back, with nothing in it of what was told before but where and when."""
+    return msgspec.structs.replace(
+        told, revision=revision, dropped=True, closed=True, outcome="unclear", reason="opted_out", subject_id=None, subject=None,
+        reference_id=None, score=None, weak_for=(), quality=0.0, best_box=(0.0, 0.0, 0.0, 0.0), path=(), embedding=None, shards_missing=0,
+    )  # fmt: skip
 
 
 def sighting_of(track: Track, story: TrackStory, origin: Mapping[str, str], *, closed: bool) -> tuple[Sighting, bytes]:

@@ -12,7 +12,9 @@ from core.types import Embeddings
 from detect.tracker import Look, TrackerSettings
 from recognize.asker import Asker
 from recognize.attempt import Broken, embed_at, look_at
+from recognize.judge import Judge
 from recognize.lines import Camera, Line
+from recognize.rules.rules import Rulebook
 from recognize.shown import Passing, Shown
 from recognize.teller import Teller, Told
 from recognize.threshold import ThresholdPolicy
@@ -37,6 +39,7 @@ class Recognizer:
         vision: Vision,
         matcher: Matcher,
         policy: ThresholdPolicy,
+        book: Rulebook | None = None,
         live: LiveTracks | None = None,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
@@ -53,7 +56,8 @@ class Recognizer:
             same_above=calibration.score_at(0.01, kind="single"),
             reembed_s=settings.reembed_s,
         )
-        self._asker = Asker(matcher=matcher, model=model, policy=policy, metrics=self._metrics, clock=clock)
+        judge = Judge(policy=policy, book=book or Rulebook(), model=model)
+        self._asker = Asker(matcher=matcher, judge=judge, metrics=self._metrics, clock=clock)
         self._teller = Teller(
             collection=settings.collection,
             model=model,

@@ -8,7 +8,7 @@ from core.schema import Sighting
 from detect.tracks import Track
 from recognize.incomplete import Incomplete, IncompleteSightings
 from recognize.lines import Camera, Line
-from recognize.outcome import TrackStory, sighting_of
+from recognize.outcome import TrackStory, dropped, sighting_of
 from recognize.shown import Passing
 
 CONFIRM_SCORE = 0.75  # a face seen once counts when the detector is this sure; otherwise it must be seen twice
@@ -49,6 +49,9 @@ class Teller:
             story = line.stories.get(track.track_id)
             if story is None or not _confirmed(track, story):
                 continue
+            if story.decision.outcome == "opted_out":
+                told += self._drop(camera, track, story)
+                continue
             if story.closed or story.state != story.told or track.last_s - story.told_at_s >= TELL_EVERY_S:
                 if story.told is None:
                     if story.times.captured_s < seen.shown.frame.captured_s:  # known since an earlier frame, confirmed by this one
@@ -61,8 +64,13 @@ class Teller:
 
     def ended(self, camera: Camera, line: Line, tracks: Sequence[Track]) -> list[Told]:
         """Return the last word on tracks of which it was not said yet; they may still go on."""
-        stories = [(track, line.stories[track.track_id]) for track in tracks if track.track_id in line.stories]
-        return [self._message(camera, track, story, closed=True) for track, story in stories if _untold(track, story)]
+        told: list[Told] = []
+        for track, story in [(track, line.stories[track.track_id]) for track in tracks if track.track_id in line.stories]:
+            if story.decision.outcome == "opted_out":
+                told += self._drop(camera, track, story)
+            elif _untold(track, story):
+                told.append(self._message(camera, track, story, closed=True))
+        return told
 
     def close(self, camera: Camera, line: Line, tracks: Sequence[Track]) -> list[Told]:
         """Return the last word on tracks that their tracker has given up, and forget them."""
@@ -75,11 +83,23 @@ class Teller:
         """Close every track of a line."""
         return self.close(camera, line, line.tracker.expire(0.0, everything=True))
 
+    def _drop(self, camera: Camera, track: Track, story: TrackStory) -> list[Told]:
+        """Return what takes a track back that was told before it was known to be somebody who has opted out; nothing otherwise."""
+        if story.dropped:
+            return []
+        told = story.told is not None
+        story.drop()
+        self._metrics.opted_out.labels(camera.name, camera.region).inc()
+        if not told:
+            return []
+        sighting, _ = self._message(camera, track, story, closed=True)
+        return [(dropped(sighting, revision=sighting.revision), b"")]
+
     def _message(self, camera: Camera, track: Track, story: TrackStory, *, closed: bool) -> Told:
         origin = {**self._origin, "camera": camera.name, "region": camera.region}
         sighting, thumbnail = sighting_of(track, story, origin, closed=closed)
         fused, quality = track.fused(), track.best_quality
-        if story.shards_missing and fused is not None and quality is not None:
+        if story.shards_missing and not story.dropped and fused is not None and quality is not None:
             item = Incomplete(
                 told=sighting, story=story, probe=fused.vector, agreement=fused.agreement, quality=quality, height_px=track.max_height_px
             )

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from api.models import Answer, Box, Query
-from core.schema import SightingOutcome
+from recognize.decide import FaceOutcome
 
 
 class SearchForm(Query):
@@ -36,7 +36,7 @@ class FaceView(Answer):
     detector_score: float
     quality: float
     quality_reasons: list[str]
-    outcome: SightingOutcome
+    outcome: FaceOutcome
     reason: str
     candidates: list[CandidateView]
 

@@ -28,6 +28,7 @@ from embed.calibration import Calibration
 from enrollment.record import NewReference, Outcome, Photo
 from enrollment.service import EnrollOptions
 from enrollment.store import GalleryStore
+from recognize.rules.rules import Rulebook
 from recognize.still import StillRecognizer
 from recognize.threshold import ThresholdPolicy
 from sightings.store import SightingStore, forget_subject
@@ -186,6 +187,7 @@ def services(
     platform = platform or Platform()
     matcher = platform.matcher
     policy = ThresholdPolicy(calibration=calibration(), settings=settings.recognize)
+    book = Rulebook()
     return ApiServices(
         settings=settings,
         metrics=Metrics(),
@@ -194,9 +196,11 @@ def services(
         sightings=SightingStore(db, episode_gap=timedelta(seconds=30)),
         gallery=gallery,
         enroller=PaperEnroller(gallery),
-        still=StillRecognizer(vision=vision or PaperVision(), matcher=matcher, policy=policy),  # type: ignore[arg-type]
+        still=StillRecognizer(vision=vision or PaperVision(), matcher=matcher, policy=policy, book=book),  # type: ignore[arg-type]
         await_visible=matcher.await_visible,
         policy=policy,
+        book=book,
+        matcher=matcher,
         readiness=platform.readiness,
         cameras=platform.list_cameras,
     )

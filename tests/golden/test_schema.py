@@ -81,6 +81,31 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
         ),
         b"thumbnail",
     ),
+    "sighting_dropped": (
+        Sighting(
+            sighting_id=sighting_id_of("gate/s1/7#0"),
+            track_id="gate/s1/7#0",
+            camera="gate",
+            region="north",
+            revision=3,
+            closed=True,
+            dropped=True,
+            outcome="unclear",
+            reason="opted_out",
+            collection="default",
+            threshold=0.48,
+            model="fr_feature",
+            quality=0.0,
+            faces=12,
+            first_s=1.0,
+            last_s=3.0,
+            best_s=2.0,
+            best_box=(0.0, 0.0, 0.0, 0.0),
+            times=TIMES,
+            weak_for=("33333333-3333-3333-3333-333333333333",),
+        ),
+        b"",
+    ),
     "probe_batch": (ProbeBatch(batch_id="b1", model="fr_feature", collection="default", probes=VECTOR, k=5, timeout_s=2.0), b""),
     "shard_answer": (
         ShardAnswer(
@@ -121,6 +146,11 @@ def test_bytes_are_as_ever(name: str) -> None:
 def test_a_sighting_from_before_two_of_its_stage_times_existed_is_read() -> None:
     again, _ = decode(Sighting, (FOLDER / "sighting_before_received.bin").read_bytes())
     assert (again.times.decided_s, again.times.received_s, again.times.decoded_s) == (1.06, 0.0, 0.0)
+
+
+def test_a_sighting_from_before_opt_outs_and_thresholds_of_watchlists_is_read() -> None:
+    again, _ = decode(Sighting, (FOLDER / "sighting_before_dropped.bin").read_bytes())
+    assert (again.subject, again.dropped, again.weak_for) == ("alice", False, ())
 
 
 def test_a_newer_message_with_more_fields_is_read() -> None:
