@@ -7,7 +7,7 @@ Only hidden files (a leading dot, __MACOSX, Thumbs.db, desktop.ini) are passed o
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,7 @@ CSV_SUFFIX: Final = ".csv"
 ZIP_SUFFIX: Final = ".zip"
 CSV_COLUMNS: Final = ("file", "subject", "name", "attributes")
 MAX_CSV_BYTES: Final = 256 << 20
+TOO_DEEP: Final = "is a folder inside a subject's folder; only SUBJECT/photo is read, so move its photos up"
 HIDDEN: Final = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 
@@ -66,7 +67,8 @@ def list_photos(path: Path, naming: Naming) -> list[Photo]:
     if path.suffix.lower() == CSV_SUFFIX:
         return list(_csv_file(path, naming))
     if path.suffix.lower() == ZIP_SUFFIX:
-        return list(_zip(open_archive(path), naming))
+        archive = open_archive(path)
+        return [entry.photo(naming, archive.read) for entry in list_zip(archive, naming)]
     return [Photo(file=path.name, subject=naming.of_file(path.stem), read=partial(read_bytes, path), details=naming.details)]
 
 
@@ -88,7 +90,7 @@ def _subject_folder(folder: Path, naming: Naming) -> Iterator[Photo]:
     for path in _children(folder):
         file = f"{folder.name}/{path.name}"
         if path.is_dir():
-            yield _too_deep(file, subject)
+            yield _unusable(file, subject, TOO_DEEP)
         else:
             yield Photo(file=file, subject=subject, read=partial(read_bytes, path), details=naming.details)
 
@@ -98,11 +100,6 @@ def _children(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
     except OSError as err:
         raise UnreadableMediaError(f"{folder}: can't be listed: {err.strerror}; check its rights") from err
-
-
-def _too_deep(file: str, subject: str) -> Photo:
-    words = "is a folder inside a subject's folder; only SUBJECT/photo is read, so move its photos up"
-    return _unusable(file, subject, words)
 
 
 def _unusable(file: str, subject: str, words: str) -> Photo:
@@ -122,36 +119,73 @@ def _csv_file(path: Path, naming: Naming) -> Iterator[Photo]:
     except OSError as err:
         raise UnreadableMediaError(f"{path.name}: can't be read: {err.strerror}") from err
     for row in read_csv(data, path.name):
-        target = path.parent / row.file
-        yield row.entry(naming, partial(read_bytes, target)) if row.file else row.problem("names no file")
+        entry = row.listed(naming, row.file) if row.file else Entry(file="", subject=row.subject, problem="names no file")
+        yield entry.photo(naming, lambda file: read_bytes(path.parent / file))
 
 
-def _zip(archive: Archive, naming: Naming) -> Iterator[Photo]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A photo of a listing, not read yet: what a job remembers of it."""
+
+    file: str
+    """As people are told it."""
+    subject: str
+    target: str = ""
+    """By which it is read: the name in the zip, or below the folder."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    """Why it can't be read; there is no target then."""
+
+    def photo(self, naming: Naming, read: Callable[[str], bytes]) -> Photo:
+        """Return the photo to enrol; ``read`` is given the target."""
+        if self.problem:
+            return _unusable(self.file, self.subject, self.problem)
+        given = naming.details
+        details = SubjectDetails(attributes={**given.attributes, **self.attributes}, consent=given.consent, expires_at=given.expires_at)
+        return Photo(file=self.file, subject=self.subject, read=partial(read, self.target), details=details)
+
+
+def list_zip(archive: Archive, naming: Naming) -> Iterator[Entry]:
+    """List the photos of a zip: by its one CSV, or by folders and names."""
     for problem in archive.problems:
-        yield _unusable(problem.name, "", problem.words)
-    members = {member.name: member for member in archive.members if not any(is_hidden(p) for p in PurePosixPath(member.name).parts)}
-    tables = [name for name in members if name.lower().endswith(CSV_SUFFIX)]
+        yield Entry(file=problem.name, subject="", problem=problem.words)
+    names = [member.name for member in archive.members if not any(is_hidden(part) for part in PurePosixPath(member.name).parts)]
+    tables = [name for name in names if name.lower().endswith(CSV_SUFFIX)]
     if len(tables) == 1:
-        yield from _zip_table(archive, tables[0], set(members), naming)
-        return
-    top = _common_top(list(members))
-    for name in sorted(members):
+        base = PurePosixPath(tables[0]).parent
+        yield from list_table(read_csv(archive.read(tables[0]), tables[0]), set(names) - set(tables), naming, base=base, where="the zip")
+    else:
+        yield from list_names(names, naming)
+
+
+def list_names(names: Sequence[str], naming: Naming) -> Iterator[Entry]:
+    """List photos by where they lie: SUBJECT/photo, or flat files named after their subjects; one folder around all is looked through."""
+    top = _common_top(names)
+    for name in sorted(names):
         parts = PurePosixPath(name.removeprefix(top)).parts
         subject = naming.of_file(PurePosixPath(name).stem) if len(parts) == 1 else naming.of_folder(parts[0])
         if len(parts) > 2:
-            yield _too_deep("/".join(parts), subject)
+            yield Entry(file="/".join(parts), subject=subject, problem=TOO_DEEP)
         else:
-            yield Photo(file="/".join(parts), subject=subject, read=partial(archive.read, name), details=naming.details)
+            yield Entry(file="/".join(parts), subject=subject, target=name)
 
 
-def _zip_table(archive: Archive, table: str, names: set[str], naming: Naming) -> Iterator[Photo]:
-    base = PurePosixPath(table).parent
-    for row in read_csv(archive.read(table), table):
-        target = str(base / row.file)
-        if target in names and target != table:
-            yield row.entry(naming, partial(archive.read, target))
+def list_table(rows: Sequence["Row"], names: Set[str], naming: Naming, *, base: PurePosixPath, where: str) -> Iterator[Entry]:
+    """List the rows of a CSV whose photos lie beside it.
+
+    Args:
+        rows: of the CSV.
+        names: all photos there are.
+        naming: how files become subjects.
+        base: the folder of the CSV among the names.
+        where: what holds the photos, for people.
+    """
+    for row in rows:
+        target = str(base / row.file) if row.file else ""
+        if target in names:
+            yield row.listed(naming, target)
         else:
-            yield row.problem("is not in the zip" if row.file else "names no file")
+            yield Entry(file=row.file, subject=row.subject, problem=f"is not in {where}" if row.file else "names no file")
 
 
 def _common_top(names: Sequence[str]) -> str:
@@ -170,21 +204,12 @@ class Row:
     attributes: dict[str, Any]
     problem_words: str = ""
 
-    def entry(self, naming: Naming, read: Any) -> Photo:
-        """Return the photo of this row."""
+    def listed(self, naming: Naming, target: str) -> Entry:
+        """Return this row as a photo of a listing."""
         if self.problem_words:
-            return self.problem(self.problem_words)
-        details = SubjectDetails(
-            attributes={**naming.details.attributes, **self.attributes},
-            consent=naming.details.consent,
-            expires_at=naming.details.expires_at,
-        )
+            return Entry(file=self.file, subject=self.subject, problem=self.problem_words)
         subject = naming.subject or self.subject or naming.of_file(PurePosixPath(self.file.replace("\\", "/")).stem)
-        return Photo(file=self.file, subject=subject, read=read, details=details)
-
-    def problem(self, words: str) -> Photo:
-        """Return this row as a photo that says why it can't be used."""
-        return _unusable(self.file, self.subject, words)
+        return Entry(file=self.file, subject=subject, target=target, attributes=self.attributes)
 
 
 def read_csv(data: bytes, name: str) -> list[Row]:

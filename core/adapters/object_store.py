@@ -59,7 +59,7 @@ def _folder(path: Path) -> LocalStore:
 
 def _bucket(settings: StorageSettings, bucket: str, prefix: str) -> S3Store:
     """Return S3 with our limits; without a key in the settings, that of the environment or the machine's role."""
-    config: "S3Config" = {}
+    config: S3Config = {}
     if settings.endpoint:
         config["endpoint"] = settings.endpoint
     if settings.region:
