@@ -12,8 +12,10 @@ from core.ports import Database
 CHANNEL = "gallery"
 KEEP_CHANGES = timedelta(days=7)
 
-_ADD_CHANGE = """
-insert into gallery_change (generation, action, collection, subject_id, reference_id) values ($1, $2, $3, $4, $5)
+_ADD_CHANGES = """
+insert into gallery_change (generation, action, collection, subject_id, reference_id)
+select $1 + place - 1, $2, $3, subject_id, reference_id
+from unnest($4::uuid[], $5::uuid[]) with ordinality as given (subject_id, reference_id, place)
 """
 _TRIM_CHANGES = """
 delete from gallery_change
@@ -39,11 +41,15 @@ async def tell_changes(tx: Database, action: str, *, collection: str, subject_id
         subject_id: whose references they are, or were.
         reference_ids: one change each.
     """
-    rows = await tx.fetch("update gallery_generation set generation = generation + $1 returning generation", len(reference_ids))
+    return await tell_batch(tx, action, collection=collection, changes=[(subject_id, reference_id) for reference_id in reference_ids])
+
+
+async def tell_batch(tx: Database, action: str, *, collection: str, changes: Sequence[tuple[uuid.UUID | str, uuid.UUID]]) -> int:
+    """Record changes of several subjects, (subject_id, reference_id) each; see tell_changes."""
+    rows = await tx.fetch("update gallery_generation set generation = generation + $1 returning generation", len(changes))
     last = int(rows[0]["generation"])
-    first = last - len(reference_ids) + 1
-    changes = [(first + place, action, collection, subject_id, reference_id) for place, reference_id in enumerate(reference_ids)]
-    await tx.executemany(_ADD_CHANGE, changes)
+    first = last - len(changes) + 1
+    await tx.execute(_ADD_CHANGES, first, action, collection, [one for one, _ in changes], [one for _, one in changes])
     await tx.execute(_TRIM_CHANGES, 2 * len(changes), KEEP_CHANGES)
     await tx.execute("select pg_notify($1, $2)", CHANNEL, str(last))
     return last

@@ -12,7 +12,7 @@ from core.events import tell
 from core.ports import Database
 from core.sealing import SealedColumn
 from core.types import F32, Candidate
-from core.vault import label_of, seal_embedding
+from core.vault import OVERHEAD_BYTES, label_of, seal_embedding
 from enrollment.changes import lock_generation, tell_changes
 from enrollment.changing import enter_subject, locked_subject
 from enrollment.record import Added, Known, NewReference, Reference, Subject, SubjectDetails, check_collection, clean_name
@@ -41,7 +41,10 @@ values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (reference_id) do nothing
 _ADD_EMBEDDING = """
 insert into reference_embedding (reference_id, model, embedding) values ($1, $2, $3) on conflict (reference_id, model) do nothing
 """
-_LACKING = "not exists (select from reference_embedding e where e.reference_id = r.reference_id and e.model = $1)"
+_LACKING = (
+    f"octet_length(r.face_jpeg) > {OVERHEAD_BYTES} "  # what came over as an embedding alone has a sealed nothing for a picture
+    "and not exists (select from reference_embedding e where e.reference_id = r.reference_id and e.model = $1)"
+)
 _NEWER = """
 select s.subject_id, s.name, r.reference_id, e.embedding
 from gallery_change c
@@ -88,7 +91,10 @@ class ReferenceStore:
         rows = await self._db.fetch("select face_jpeg from reference where reference_id = $1", uuid_or_nothing(reference_id))
         if not rows:
             raise _no_reference(reference_id)
-        return self._open_face(rows[0]["face_jpeg"], reference_id)
+        face = self._open_face(rows[0]["face_jpeg"], reference_id)
+        if not face:
+            raise NotFoundError(f"reference {reference_id[:80]}: has no picture: it was imported as an embedding")
+        return face
 
     async def delete_reference(self, reference_id: str) -> int:
         """Delete one reference with its face and embeddings, and return the gallery's new generation. Raises NotFoundError."""
