@@ -1,5 +1,6 @@
 """The aiohttp application, and the server that runs it."""
 
+import contextlib
 import warnings
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ import msgspec
 import structlog
 from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
 
+from api.audit.keeping import AUDIT
 from api.middleware import TABLE, add_headers, around
 from api.openapi import openapi_document
 from api.route import Route
@@ -17,6 +19,8 @@ from api.services import ENROLLING, SEARCHING, SERVICES, ApiServices
 from api.system.pages import DOCUMENT
 from api.table import ROUTES
 from api.work import Turns
+from core.audit.store import AuditStore
+from core.audit.trail import AuditTrail
 from core.errors import UnavailableError
 
 WAITING_SEARCHES = 16  # uploads in memory; at 30 to 100 ms a photo the last one waits about a second
@@ -45,6 +49,7 @@ def build_app(services: ApiServices) -> web.Application:
     app[ENROLLING] = Turns("imports", at_once=1, most=WAITING_IMPORTS)
     table: Mapping[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES}
     app[TABLE] = table
+    app[AUDIT] = AuditTrail(AuditStore(services.db), services.metrics)
     app[DOCUMENT] = msgspec.json.encode(openapi_document(ROUTES, version=_release()))
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler)
@@ -52,6 +57,7 @@ def build_app(services: ApiServices) -> web.Application:
             app.router.add_route("HEAD", route.path, route.handler)
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
+    app.on_cleanup.append(_keep_counted)
     return app
 
 
@@ -82,6 +88,11 @@ async def serve(app: web.Application) -> AsyncIterator[str]:
 
 async def _end_streams(app: web.Application) -> None:
     app[SERVICES].events.close()
+
+
+async def _keep_counted(app: web.Application) -> None:
+    with contextlib.suppress(UnavailableError):  # the database is gone already: what was only counted goes with it
+        await app[AUDIT].close()
 
 
 def _release() -> str:

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 import structlog
 from aiohttp import web
 
+from api.audit.keeping import check_purpose, keep, keep_begin
 from api.errors import error_response, response_of, response_of_http
 from api.idempotency import HEADER, once
 from api.principal import PRINCIPAL
 from api.route import Handler, Route
 from api.security import SECURITY_HEADERS, authenticate, check_host, check_origin
 from api.services import services
-from core.errors import SightlineError
+from core.errors import SightlineError, UnavailableError
 
 REQUEST_ID = web.RequestKey("request_id", str)
 ID_HEADER = "X-Request-ID"
@@ -27,28 +28,52 @@ _log = structlog.get_logger(__name__)
 
 @web.middleware
 async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every request with its id, in time, with our error envelope; count it."""
+    """Answer every request with its id, in time, with our error envelope; count it, and keep it in the audit."""
     given = request.headers.get(ID_HEADER, "")
-    request_id = request[REQUEST_ID] = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+    request[REQUEST_ID] = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
     route = _route(request)
     began_s = time.perf_counter()
     status = 500  # what aiohttp answers when a handler breaks, and `add_headers` puts into our envelope
     try:
-        response = await _guarded(request, handler, route)
-        status = response.status
-    except SightlineError as err:
-        response = response_of(err, request_id=request_id)
-        status = response.status
-        if status >= 500:
-            _log.warning("request failed", request_id=request_id, path=request.path, status=status, reason=str(err))
-    except web.HTTPException as err:
-        response = response_of_http(err, request_id=request_id)
+        response = await _answered(request, handler, route)
+        if route is not None and route.audit:
+            response = await _kept(request, route, response)
         status = response.status
     finally:
         label = route.path if route else "none"
         services(request).metrics.api_requests.labels(label, route.method if route else "none", str(status)).inc()
         if route is None or route.limit_s is not None:
             services(request).metrics.api_seconds.labels(label).observe(time.perf_counter() - began_s)
+    return response
+
+
+async def _answered(request: web.Request, handler: Handler, route: Route | None) -> web.StreamResponse:
+    """Return the answer, or what an error of ours or aiohttp's becomes."""
+    request_id = request[REQUEST_ID]
+    try:
+        return await _guarded(request, handler, route)
+    except SightlineError as err:
+        response = response_of(err, request_id=request_id)
+        if response.status >= 500:
+            _log.warning("request failed", request_id=request_id, path=request.path, status=response.status, reason=str(err))
+        return response
+    except web.HTTPException as err:
+        return response_of_http(err, request_id=request_id)
+    except BaseException:  # a fault of ours, or the server stops: what was done is kept
+        if route is not None and route.audit:
+            await _kept(request, route, web.Response(status=500))
+        raise
+
+
+async def _kept(request: web.Request, route: Route, response: web.StreamResponse) -> web.StreamResponse:
+    """Keep the request in the audit; what can't be kept is not shown."""
+    request_id = request[REQUEST_ID]
+    try:
+        await keep(request, route, response, request_id)
+    except UnavailableError as err:
+        _log.error("audit entry lost", request_id=request_id, action=route.audit, status=response.status, reason=str(err))
+        if response.status < 400 and not response.prepared:
+            return response_of(err, request_id=request_id)
     return response
 
 
@@ -60,6 +85,9 @@ async def _guarded(request: web.Request, handler: Handler, route: Route | None) 
         request[PRINCIPAL] = authenticate(request, settings)
     if route is not None and route.needs is not None:
         request[PRINCIPAL].require(route.needs)
+        check_purpose(request, route)
+    if route is not None and route.audit and route.limit_s is None:
+        await keep_begin(request, route, request[REQUEST_ID])
     limit_s = route.limit_s if route else None
     try:
         async with asyncio.timeout(limit_s) as limit:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from api.audit.keeping import PURPOSE_HEADER
 from api.idempotency import HEADER, KEY_PATTERN
 from api.models import ErrorEnvelope
 from api.route import Media, Route
@@ -73,7 +74,10 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
     """Return the headers that a route understands beside those of every request."""
-    headers = []
+    headers: list[tuple[str, str, dict[str, str]]] = []
+    if route.audit:
+        text = "Why this is asked: kept in the audit, its first 200 characters. Deployments may require it."
+        headers.append((PURPOSE_HEADER, text, {"type": "string"}))
     if route.method == "POST" and route.needs is not None:
         text = "Any text of your own; the same request under the same key is done once, and answered alike for a day."
         headers.append((HEADER, text, {"type": "string", "pattern": KEY_PATTERN}))
@@ -132,7 +136,7 @@ def _common_errors(route: Route) -> Iterable[int]:
     yield from (403, 500, 503)
     if route.needs is not None:
         yield 401
-    if route.query or route.body or route.form:
+    if route.query or route.body or route.form or route.audit:
         yield 400
     if route.body or route.form:
         yield from (413, 415)

@@ -1,5 +1,6 @@
 """All routes. Routing, permissions, audit and the OpenAPI document are made from this table, so nothing is served that is not described."""
 
+from api.audit.routes import ROUTES as AUDIT
 from api.cameras.routes import ROUTES as CAMERAS
 from api.gallery.routes import ROUTES as GALLERY
 from api.live.routes import ROUTES as LIVE
@@ -15,4 +16,5 @@ ROUTES: tuple[Route, ...] = (
     *SIGHTINGS,
     *CAMERAS,
     *LIVE,
+    *AUDIT,
 )

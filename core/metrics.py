@@ -198,6 +198,11 @@ class Metrics:
         self.sightings_retention_ran = self._gauge(
             "sightline_sightings_retention_finished_timestamp_seconds", "When retention last finished"
         )
+        self.audit_entries = self._counter("sightline_audit_entries_total", "Entries added to the audit")
+        self.audit_failures = self._counter(
+            "sightline_audit_failures_total", "Entries that could not be kept; what they were about was withheld"
+        )
+        self.audit_seconds = self._histogram("sightline_audit_write_seconds", "One transaction of the audit, of one or many entries")
         self.api_requests = self._counter("sightline_api_requests_total", "Requests by route and status", "route", "method", "status")
         self.api_seconds = self._histogram("sightline_api_request_seconds", "Request time by route", "route")
 

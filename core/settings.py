@@ -128,6 +128,15 @@ class JobSettings(_Group):
     """Finished jobs, their reports and results are erased after this."""
 
 
+class AuditSettings(_Group):
+    """What is kept of who did what."""
+
+    purpose_required: bool = False
+    """Requests that read or change something of a person must say why, in the header X-Purpose; others are refused."""
+    retention_days: Annotated[float, Field(gt=0, le=36500)] | None = None
+    """Entries older than this are pruned; the rest can still be verified. None = kept for ever."""
+
+
 class MatcherSettings(_Group):
     """A shard of the gallery, and how it is asked."""
 
@@ -239,6 +248,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     jobs: JobSettings = JobSettings()
     outbound: OutboundSettings = OutboundSettings()
+    audit: AuditSettings = AuditSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod

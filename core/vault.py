@@ -5,6 +5,7 @@ A sealed value is ``02 | key id (4) | nonce (12) | ciphertext | tag (16)``. The 
 """
 
 import hashlib
+import hmac
 import secrets
 import uuid
 from collections.abc import Sequence
@@ -37,6 +38,11 @@ class Vault:
         """Ids of all keys of the ring."""
         self.newest: Final = key_id(keys[0])
         """Id of the key that seals."""
+        self._keys = tuple(keys)
+
+    def derived(self, purpose: str) -> tuple[bytes, ...]:
+        """Return a key for another purpose (signatures, hashes) from each key of the ring, newest first."""
+        return tuple(hmac.digest(key, f"sightline/{purpose}".encode(), "sha256") for key in self._keys)
 
     def seal(self, data: bytes, *, label: str) -> bytes:
         """Encrypt. The label is not stored: give the same to open."""
