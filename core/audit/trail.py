@@ -74,12 +74,12 @@ class AuditTrail:
             raise UnavailableError(f"audit: {len(self._waiting)} entries wait for the database; try again in a moment")
         slots = [_Slot(draft) for draft in (*self._due_refusals(), *drafts)]
         self._waiting += slots
-        while not all(slot.done for slot in slots):
-            async with self._turn:
-                if not all(slot.done for slot in slots):
-                    await self._write()
-        if errors := [slot.error for slot in slots if slot.error]:
-            raise errors[0]
+        writing = asyncio.ensure_future(self._written(slots))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:  # a client left, or the server stops: what happened has happened, so it is kept all the same
+            await asyncio.wait({writing})
+            raise
 
     async def refuse(self, draft: Draft) -> None:
         """Keep a refusal of nobody in particular: the first of a kind at once, those like it together when a minute is over.
@@ -116,19 +116,26 @@ class AuditTrail:
         self._refused.clear()
         return due
 
+    async def _written(self, slots: Sequence[_Slot]) -> None:
+        while not all(slot.done for slot in slots):
+            async with self._turn:
+                if not all(slot.done for slot in slots):
+                    await self._write()
+        if errors := [slot.error for slot in slots if slot.error]:
+            raise errors[0]
+
     async def _write(self) -> None:
         batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
         try:
             with self._metrics.audit_seconds.time():
                 seq, head = await self.store.append([slot.draft for slot in batch])
-        except SightlineError as err:
+        except BaseException as err:
             self._metrics.audit_failures.inc(len(batch))
-            reason = str(err) if isinstance(err, UnavailableError) else f"{err.code} in the table"  # whose text would tell a row
+            reason = str(err) if isinstance(err, UnavailableError) else f"{type(err).__name__}"  # whose text would tell a row
             for slot in batch:
                 slot.done, slot.error = True, UnavailableError(f"audit: this can't be kept, so it is not answered: {reason}")
-            return
-        except BaseException:  # cancelled while it wrote for others: the next in turn writes theirs, at worst a second time
-            self._waiting = batch + self._waiting
+            if isinstance(err, SightlineError):
+                return
             raise
         for slot in batch:
             slot.done = True
