@@ -16,7 +16,7 @@ from core.metrics import Metrics
 from core.ports import Database, Matcher
 from core.settings import Settings
 from core.types import Image
-from enrollment.record import Outcome, Photo
+from enrollment.record import NewReference, Outcome, Photo, SubjectDetails
 from enrollment.service import EnrollOptions
 from enrollment.store import GalleryStore
 from recognize.rules.rules import Rulebook
@@ -37,7 +37,23 @@ class Enrolls(Protocol):
     """Puts photos into the gallery (see enrollment.service.Enroller)."""
 
     async def enroll_all(self, photos: Iterable[Photo], report: Callable[[Outcome], None], options: EnrollOptions) -> None:
-        """Enrol or reject photos in their order; what is reported as enrolled is visible to the matcher. One call at a time."""
+        """Enrol or reject photos in their order; what is reported as enrolled is visible to the matcher (see EnrollOptions.wait)."""
+        ...
+
+    async def enroll_new(self, photos: Sequence[Photo], details: SubjectDetails, options: EnrollOptions) -> list[Outcome]:
+        """Make a subject of photos, all of them or nothing."""
+        ...
+
+    async def enroll_vector(
+        self,
+        subject: str,
+        new: NewReference,
+        options: EnrollOptions,
+        *,
+        subject_id: str | None = None,
+        details: SubjectDetails | None = None,
+    ) -> Outcome:
+        """Store a face that was embedded before."""
         ...
 
 

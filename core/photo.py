@@ -135,6 +135,13 @@ def decode_photo(data: bytes, *, name: str, enough_px: int | None = None) -> Ima
     return np.ascontiguousarray(_TURNS[orientation](pixels))
 
 
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Return width and height of a photo that :func:`decode_photo` reads, as people see it: turned by its EXIF orientation."""
+    with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        width, height = picture.size
+        return (height, width) if _orientation(picture) > 4 else (width, height)
+
+
 def _check_size(picture: PIL.Image.Image, data: bytes, name: str) -> None:
     width, height = picture.size
     if width < 1 or height < 1:

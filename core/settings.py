@@ -218,6 +218,13 @@ class OutboundSettings(_Group):
         return entries
 
 
+class EnrollmentSettings(_Group):
+    """How people are enrolled."""
+
+    set_aside_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    """Photos that nobody has decided on are deleted after this time."""
+
+
 class Settings(BaseSettings):
     """All settings of one process."""
 
@@ -243,6 +250,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     ingest: IngestSettings = IngestSettings()
     recognize: RecognizeSettings = RecognizeSettings()
+    enrollment: EnrollmentSettings = EnrollmentSettings()
     sightings: SightingSettings = SightingSettings()
     api: ApiSettings = ApiSettings()
     storage: StorageSettings = StorageSettings()

@@ -52,6 +52,24 @@ def choose_face(faces: Faces, *, width_px: int, height_px: int) -> int | Rejecti
     return best
 
 
+def pick_face(faces: Faces, wanted: int | tuple[float, float]) -> int | Rejection:
+    """Return the index of the face that somebody chose: its index, or a point inside its box (of several, the smallest)."""
+    if not len(faces):
+        return Rejection(reason="no_face", detail="no face was found; use a photo that shows one, from the front and upright")
+    if isinstance(wanted, int):
+        if wanted < len(faces):
+            return wanted
+        return Rejection(reason="no_such_face", detail=f"the photo has {len(faces)} faces, counted from 0; there is none of index {wanted}")
+    x, y = wanted
+    low, high = faces.boxes[:, :2], faces.boxes[:, 2:]
+    inside = np.flatnonzero(((low <= (x, y)) & (high >= (x, y))).all(axis=1))
+    if not len(inside):
+        return Rejection(
+            reason="no_such_face", detail="no face is at this point; give one inside a face's box, in pixels of the upright photo"
+        )
+    return int(inside[np.argmin(np.prod(high[inside] - low[inside], axis=1))])
+
+
 def face_weights(faces: Faces, width_px: int, height_px: int) -> F32:
     """Return (N,) float32: how much each face is the photo's subject, by visible area, detector score and nearness to the middle."""
     size = np.array([width_px, height_px], np.float32)

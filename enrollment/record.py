@@ -20,6 +20,8 @@ Reason = Literal[
     "",
     "no_face",
     "several_faces",
+    "no_such_face",
+    "others_rejected",
     "too_small",
     "blurred",
     "too_dark",

@@ -71,6 +71,11 @@ class ReferenceStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
+    @property
+    def db(self) -> Database:
+        """The database, for the other stores of this room."""
+        return self._db
+
     async def references(self, subject_id: str) -> list[Reference]:
         """Return the references of a subject, oldest first."""
         rows = await self._db.fetch(

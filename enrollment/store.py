@@ -4,7 +4,7 @@ Every change takes the one row of ``gallery_generation``, so generations have no
 channel ``gallery`` with its generation as payload (enrollment/changes.py).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from core.errors import ConflictError, NotFoundError
 from core.events import tell
@@ -13,7 +13,7 @@ from core.sealing import SealedColumn
 from core.vault import label_of
 from enrollment.changes import tell_changes
 from enrollment.changing import change_subject, details_change, enter_subject
-from enrollment.record import Counts, Receipt, Subject, SubjectChange, SubjectDetails, check_collection, clean_name
+from enrollment.record import Added, Counts, NewReference, Receipt, Subject, SubjectChange, SubjectDetails, check_collection, clean_name
 from enrollment.references import SEALED as SEALED_REFERENCES
 from enrollment.references import Check, ReferenceStore, reference_id_of
 from enrollment.rows import SUBJECTS, name_or_nothing, subject_of, uuid_or_nothing
@@ -107,14 +107,40 @@ class GalleryStore(ReferenceStore):
         Raises:
             ConflictError: the name or the external id is taken. UsageError: a value that can't be.
         """
-        clean, details = clean_name(name), details or SubjectDetails()
         async with self._db.transaction() as tx:
-            await GalleryStore(tx, forget=self._forget).make_collection(collection)
-            if await tx.fetch("select from subject where collection = $1 and name = $2", collection, clean):
-                raise ConflictError(f"subject '{clean}': is already in collection {collection}")
-            subject = await enter_subject(tx, clean, collection, details)
+            subject = await self._new_subject(tx, name, collection, details or SubjectDetails())
             await tell(tx, "gallery", [(subject.subject_id, subject.version)], collection=collection)
         return subject
+
+    async def make_subject_with(
+        self, name: str, faces: Sequence[tuple[NewReference, Check | None]], *, collection: str, details: SubjectDetails
+    ) -> list[Added]:
+        """Make a subject with references, all of it or nothing.
+
+        Raises:
+            ConflictError, UsageError: see make_subject. Whatever a check raises.
+        """
+        async with self._db.transaction() as tx:
+            subject = await self._new_subject(tx, name, collection, details)
+            added = [await self._add(tx, subject, new, check) for new, check in faces]
+            await tell(tx, "gallery", [(subject.subject_id, subject.version)], collection=collection)
+        return added
+
+    async def _new_subject(self, tx: Database, name: str, collection: str, details: SubjectDetails) -> Subject:
+        clean = clean_name(name)
+        await GalleryStore(tx, forget=self._forget).make_collection(collection)
+        if await tx.fetch("select from subject where collection = $1 and name = $2", collection, clean):
+            raise ConflictError(f"subject '{clean}': is already in collection {collection}")
+        return await enter_subject(tx, clean, collection, details)
+
+    async def discard_empty(self, subject_id: str) -> bool:
+        """Delete a subject that has no references and that nothing was ever matched with; tell whether it was one."""
+        return bool(
+            await self._db.execute(
+                "delete from subject s where subject_id = $1 and not exists (select from reference r where r.subject_id = s.subject_id)",
+                uuid_or_nothing(subject_id),
+            )
+        )
 
     async def rename(self, key: str, new_name: str, *, collection: str | None = None) -> Subject:
         """Give a subject another name; the matchers learn it with the next generations.

@@ -4,7 +4,7 @@ import asyncio
 import io
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +25,7 @@ from core.settings import ApiSettings, Settings
 from core.types import F32, Candidate, Embeddings, Faces, Image, Quality
 from detect.tracker import Look
 from embed.calibration import Calibration
-from enrollment.record import NewReference, Outcome, Photo
+from enrollment.record import Added, NewReference, Outcome, Photo, SubjectDetails
 from enrollment.service import EnrollOptions
 from enrollment.store import GalleryStore
 from recognize.rules.rules import Rulebook
@@ -106,33 +106,53 @@ class PaperEnroller:
 
     async def enroll_all(self, photos: Iterable[Photo], report: Callable[[Outcome], None], options: EnrollOptions) -> None:
         for photo in photos:
-            data = photo.read()
-            if not data.startswith(b"paper"):
-                report(Outcome(file=photo.file, subject=photo.subject, status="rejected", reason="unreadable", detail="is no picture"))
-                continue
-            new = NewReference(
-                content_sha256=data.ljust(32)[:32],
-                face_index=0,
-                source=photo.file,
-                face_jpeg=b"",
-                landmarks=np.zeros((5, 2), np.float32),
-                quality=0.7,
-                quality_reasons=(),
-                model=MODEL,
-                vector=np.ones(DIMENSIONS, np.float32) / 2,
-            )
-            added = await self.store.add_reference(photo.subject, new, collection=options.collection)
-            status = "unchanged" if added.generation is None else "enrolled"
-            report(
-                Outcome(
-                    file=photo.file,
-                    subject=photo.subject,
-                    status=status,
-                    quality=0.7,
-                    subject_id=added.subject_id,
-                    reference_id=added.reference_id,
-                )
-            )
+            report(await self._enroll(photo, options))
+
+    async def enroll_new(self, photos: Sequence[Photo], details: SubjectDetails, options: EnrollOptions) -> list[Outcome]:
+        subject = await self.store.make_subject(photos[0].subject, collection=options.collection, details=details)
+        return [await self._enroll(replace(photo, subject_id=subject.subject_id), options) for photo in photos]
+
+    async def enroll_vector(
+        self,
+        subject: str,
+        new: NewReference,
+        options: EnrollOptions,
+        *,
+        subject_id: str | None = None,
+        details: SubjectDetails | None = None,
+    ) -> Outcome:
+        if subject_id:
+            (added,) = await self.store.add_references(subject_id, [(new, None)])
+        else:
+            added = await self.store.add_reference(subject, new, collection=options.collection, details=details)
+        return _told(added, Outcome(file=new.source, subject=subject, status="enrolled", quality=new.quality))
+
+    async def _enroll(self, photo: Photo, options: EnrollOptions) -> Outcome:
+        data = photo.read()
+        if not data.startswith(b"paper"):
+            return Outcome(file=photo.file, subject=photo.subject, status="rejected", reason="unreadable", detail="is no picture")
+        new = NewReference(
+            content_sha256=data.ljust(32)[:32],
+            face_index=0,
+            source=photo.file,
+            face_jpeg=b"",
+            landmarks=np.zeros((5, 2), np.float32),
+            quality=0.7,
+            quality_reasons=(),
+            model=MODEL,
+            vector=np.ones(DIMENSIONS, np.float32) / 2,
+        )
+        return await self.enroll_vector(photo.subject, new, options, subject_id=photo.subject_id)
+
+
+def _told(added: Added, outcome: Outcome) -> Outcome:
+    return replace(
+        outcome,
+        status="unchanged" if added.generation is None else "enrolled",
+        subject_id=added.subject_id,
+        reference_id=added.reference_id,
+        generation=added.generation,
+    )
 
 
 @dataclass
