@@ -192,6 +192,9 @@ class Metrics:
         self.sightings_silent = self._counter(
             "sightline_sightings_closed_silent_total", "Open sightings closed because nothing more was heard of them"
         )
+        self.sightings_dropped = self._counter(
+            "sightline_sightings_dropped_total", "Sightings not stored, or deleted, because they show people who have opted out"
+        )
         self.alerts_raised = self._counter("sightline_sightings_alerts_total", "Alerts raised", "watchlist", "camera")
         self.sightings_dead = self._counter("sightline_sightings_dead_lettered_total", "Sighting messages that could not be stored")
         self.sightings_expired = self._counter("sightline_sightings_expired_total", "Sightings erased because they were too old")

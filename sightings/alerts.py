@@ -44,7 +44,9 @@ from episode e
 join watchlist_subject l on l.subject_id = e.subject_id
 join watchlist w on w.watchlist_id = l.watchlist_id and w.enabled
 join sighting b on b.sighting_id = e.best_sighting_id
-where e.episode_id = any($1::uuid[]) and not exists (
+where e.episode_id = any($1::uuid[])
+and exists (select from sighting s where s.episode_id = e.episode_id and w.watchlist_id <> all (s.weak_for))  -- its own threshold
+and not exists (
     select from alert a
     where a.watchlist_id = w.watchlist_id and a.camera = e.camera and a.subject_id = e.subject_id
         and a.first_at <= e.last_at and a.last_at >= e.first_at)

@@ -86,6 +86,8 @@ class Recorded:
     """Ids of those that were not known before."""
     alerts: list[StoredAlert]
     """Those that were raised."""
+    dropped: int = 0
+    """Sightings of people who have opted out, which were not stored, or deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,7 @@ def _problems(sighting: Sighting) -> Iterable[tuple[str, str]]:
     named = sighting.subject_id is not None and sighting.subject is not None
     yield "outcome", "subject without subject_id or name" if sighting.outcome == "subject" and not named else ""
     yield "embedding", _embedding_problem(sighting)
+    yield "weak_for", "" if all(map(parse_id, sighting.weak_for)) else "not UUIDs"
 
 
 def _id_problem(value: str | None, *, required: bool) -> str:

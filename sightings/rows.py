@@ -14,7 +14,7 @@ from sightings.record import Arrival, StoredEpisode, StoredSighting, at, seconds
 _COLUMNS = (
     "sighting_id", "track_id", "camera", "region", "revision", "closed", "outcome", "reason", "collection", "subject_id", "subject",
     "reference_id", "score", "threshold", "model", "quality", "faces", "first_at", "last_at", "best_at", "best_box", "path", "times",
-    "embedding", "thumbnail", "shards_missing", "stored_at",
+    "embedding", "thumbnail", "shards_missing", "weak_for", "stored_at",
 )
 # fmt: on
 _JSON_COLUMNS = {"path", "times"}
@@ -90,6 +90,7 @@ def sighting_row(arrival: Arrival, now_s: float | None, vault: Vault) -> tuple[A
     }
     values |= {name: msgspec.json.encode(values[name]).decode() for name in _JSON_COLUMNS}
     values["best_box"] = list(sighting.best_box)
+    values["weak_for"] = [uuid.UUID(key) for key in sighting.weak_for]
     for name, data in (("embedding", sighting.embedding and sighting.embedding.data), ("thumbnail", arrival.thumbnail)):
         values[name] = vault.seal(data, label=label_of(f"sighting {name}", sighting.sighting_id)) if data else None
     return tuple(values[name] for name in _COLUMNS)

@@ -145,6 +145,7 @@ class SightingsService:
                 self._metrics.stored_seconds.labels(stored.sighting.region).observe(max(0.0, latency_s))
             self._metrics.sightings_stored.labels(stored.sighting.camera, stored.sighting.outcome).inc()
             self._publish_event(stored)
+        self._metrics.sightings_dropped.inc(changed.dropped)
         for alert in changed.alerts:
             self._metrics.alerts_raised.labels(alert.watchlist, alert.camera).inc()
             self._publish_alert(alert)

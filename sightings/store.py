@@ -17,7 +17,9 @@ from core.sealing import SealedColumn
 from core.vault import label_of
 from sightings.alerts import follow_episodes, forget_alerts, raise_alerts
 from sightings.cursor import Cursor
+from sightings.drops import drop, drop_subject, forget_drops, sort_out
 from sightings.grouping import update_episodes
+from sightings.names import without_wrong_names
 from sightings.record import Arrival, Filter, Recorded, StoredEpisode, StoredSighting, at, parse_id
 from sightings.rows import (
     SELECT_EPISODES,
@@ -104,17 +106,32 @@ class SightingStore:
             ]
             if not changed:
                 return Recorded(sightings=[], alerts=[])
-            forgotten = await _forgotten(db, changed)
-            written = [sighting_row(_without_forgotten(arrival, forgotten), now_s, db.vault) for arrival in changed]
-            await db.executemany(UPSERT_SIGHTING, written)
-            changed_ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in changed]
-            episodes = await update_episodes(db, [stored[key] for key in changed_ids if key in stored], changed_ids, gap=self._gap)
+            kept, gone = await sort_out(db, changed)
+            kept = await without_wrong_names(db, await _without_forgotten(db, kept))
+            await db.executemany(UPSERT_SIGHTING, [sighting_row(arrival, now_s, db.vault) for arrival in kept])
+            if gone:
+                await drop(db, gone)
+            kept_ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in kept]
+            episodes = await update_episodes(db, [stored[key] for key in (*kept_ids, *gone) if key in stored], kept_ids, gap=self._gap)
             await follow_episodes(db, episodes)
             alerts = await raise_alerts(db, episodes)
-            rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[]) order by s.first_at, s.sighting_id", changed_ids)
-            await db.fetch(_TELL, [str(key) for key in changed_ids])
-        new = frozenset(str(key) for key in changed_ids if key not in stored)
-        return Recorded(sightings=[stored_sighting(row) for row in rows], new=new, alerts=alerts)
+            rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[]) order by s.first_at, s.sighting_id", kept_ids)
+            await db.fetch(_TELL, [str(key) for key in (*kept_ids, *gone)])
+        new = frozenset(str(key) for key in kept_ids if key not in stored)
+        return Recorded(sightings=[stored_sighting(row) for row in rows], new=new, alerts=alerts, dropped=len(gone))
+
+    async def opt_out(self, subject_id: str) -> int:
+        """Delete all that is stored of a subject's sightings, and wait for whoever stores more: part of the caller's transaction.
+
+        Call it before the subject is noted as opted out in the same transaction: what is stored from then on leaves it out.
+
+        Returns:
+            How many sightings were deleted.
+        """
+        await self._db.fetch(_LOCK_FORGETTING)
+        gone = await drop_subject(self._db, _id("subject", subject_id))
+        await self._db.fetch(_TELL, [str(key) for key in gone])
+        return len(gone)
 
     async def close_silent(self, silence: timedelta, *, limit: int) -> list[StoredSighting]:
         """Close up to ``limit`` open sightings of which no revision arrived for so long, by the database's clock: their recognizer died.
@@ -192,6 +209,7 @@ class SightingStore:
             await db.execute("delete from sighting where sighting_id = any($1::uuid[])", ids)
             await follow_episodes(db, await update_episodes(db, gone, [], gap=self._gap))
             await db.execute("delete from alert where raised_at < $1 and last_at < $1", at(before_s))
+            await forget_drops(db)
         return len(gone)
 
     async def _page(
@@ -232,21 +250,26 @@ def _newest(arrivals: Sequence[Arrival]) -> list[Arrival]:
     return list(newest.values())
 
 
-async def _forgotten(db: Database, arrivals: Sequence[Arrival]) -> set[uuid.UUID]:
-    subject_ids = {uuid.UUID(arrival.sighting.subject_id) for arrival in arrivals if arrival.sighting.subject_id}
-    if not subject_ids:
-        return set()
-    rows = await db.fetch("select subject_id from forgotten_subject where subject_id = any($1::uuid[])", list(subject_ids))
-    return {row["subject_id"] for row in rows}
+async def _without_forgotten(db: Database, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """Return the sightings; those that name an erased subject are as :func:`forget_subject` leaves them."""
+    named = {uuid.UUID(arrival.sighting.subject_id) for arrival in arrivals if arrival.sighting.subject_id}
+    if not named:
+        return list(arrivals)
+    rows = await db.fetch("select subject_id from forgotten_subject where subject_id = any($1::uuid[])", list(named))
+    forgotten = {row["subject_id"] for row in rows}
+    return [_bare(one) if one.sighting.subject_id and uuid.UUID(one.sighting.subject_id) in forgotten else one for one in arrivals]
 
 
-def _without_forgotten(arrival: Arrival, forgotten: set[uuid.UUID]) -> Arrival:
-    """Return the sighting as :func:`forget_subject` leaves it, if it names an erased subject."""
-    sighting = arrival.sighting
-    if sighting.subject_id is None or uuid.UUID(sighting.subject_id) not in forgotten:
-        return arrival
+def _bare(arrival: Arrival) -> Arrival:
     bare = msgspec.structs.replace(
-        sighting, outcome="stranger", reason=FORGOTTEN_REASON, subject_id=None, subject=None, reference_id=None, score=None, embedding=None
+        arrival.sighting,
+        outcome="stranger",
+        reason=FORGOTTEN_REASON,
+        subject_id=None,
+        subject=None,
+        reference_id=None,
+        score=None,
+        embedding=None,
     )
     return Arrival(sighting=bare, thumbnail=None)
 
