@@ -8,6 +8,7 @@ from typing import Protocol
 from aiohttp import web
 
 from api.cameras.models import CameraView
+from api.history.follow import History
 from api.live.hub import EventHub
 from api.system.models import ReadyCheck
 from api.work import Turns
@@ -15,22 +16,13 @@ from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.ports import Database, Matcher
 from core.settings import Settings
-from core.types import Image
 from enrollment.record import NewReference, Outcome, Photo, SubjectDetails
 from enrollment.service import EnrollOptions
 from enrollment.store import GalleryStore
 from recognize.rules.rules import Rulebook
-from recognize.still import FaceAnswer
+from recognize.still import StillRecognizer
 from recognize.threshold import ThresholdPolicy
 from sightings.store import SightingStore
-
-
-class Recognizes(Protocol):
-    """Says who is in a picture (see recognize.still.StillRecognizer)."""
-
-    async def recognize(self, image: Image, *, collection: str | None, k: int, threshold: float | None) -> list[FaceAnswer]:
-        """Find, embed and look up each face. Raises UnavailableError, ModelError."""
-        ...
 
 
 class Enrolls(Protocol):
@@ -69,7 +61,9 @@ class ApiServices:
     sightings: SightingStore
     gallery: GalleryStore
     enroller: Enrolls
-    still: Recognizes
+    still: StillRecognizer
+    history: History
+    """Searches the past; who composes the process runs it."""
     await_visible: Callable[[int], Awaitable[None]]
     """Returns when the matcher has the given generation of the gallery; UnavailableError when it does not come to it."""
     policy: ThresholdPolicy

@@ -3,6 +3,7 @@
 from api.audit.routes import ROUTES as AUDIT
 from api.cameras.routes import ROUTES as CAMERAS
 from api.gallery.routes import ROUTES as GALLERY
+from api.history.routes import ROUTES as HISTORY
 from api.live.routes import ROUTES as LIVE
 from api.route import Route
 from api.search.routes import ROUTES as SEARCH
@@ -13,6 +14,7 @@ ROUTES: tuple[Route, ...] = (
     *SYSTEM,
     *GALLERY,
     *SEARCH,
+    *HISTORY,
     *SIGHTINGS,
     *CAMERAS,
     *LIVE,

@@ -11,6 +11,7 @@ from core.settings import Settings
 
 if TYPE_CHECKING:
     from api.cameras.models import CameraView
+    from api.history.follow import History
     from api.live.hub import EventHub
     from api.services import ApiServices
     from api.system.models import ReadyCheck
@@ -42,15 +43,16 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
     from api.live.hub import EventHub
     from api.security import check_api_settings
     from cli.compose import open_gallery
+    from cli.history import open_history_for
     from cli.process import Process, require_fleet, run_process
     from core.runner import Service
     from sightings.live import follow_live
 
     require_fleet(settings, log=False)
     check_api_settings(settings.api)
-    async with open_gallery(settings) as gallery:
+    async with open_gallery(settings) as gallery, open_history_for(settings, gallery) as history:
         events = EventHub()
-        services = _services(settings, gallery, events)
+        services = _services(settings, gallery, events, history)
 
         async def serving() -> None:
             async with serve(build_app(services)):
@@ -64,13 +66,14 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
             process,
             [
                 Service(name="api", run=serving),
+                Service(name="history", run=history.run),
                 Service(name="live events", run=lambda: follow_live(gallery.db, services.sightings, events.publish_sighting)),
             ],
             as_json=as_json,
         )
 
 
-def _services(settings: Settings, gallery: "Gallery", events: "EventHub") -> "ApiServices":
+def _services(settings: Settings, gallery: "Gallery", events: "EventHub", history: "History") -> "ApiServices":
     """Return the parts behind the API; nothing is in this process but the models."""
     from datetime import timedelta
 
@@ -90,6 +93,7 @@ def _services(settings: Settings, gallery: "Gallery", events: "EventHub") -> "Ap
         gallery=gallery.store,
         enroller=gallery.enroller,
         still=gallery.still,
+        history=history,
         await_visible=gallery.matching.await_visible,
         policy=gallery.policy,
         book=gallery.book,

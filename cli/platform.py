@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 from api.app import build_app, serve
 from api.cameras.models import CameraView
+from api.history.follow import History
 from api.live.hub import EventHub
 from api.services import ApiServices
 from api.system.models import ReadyCheck
 from cli.compose import IN_PROCESS, Gallery, open_gallery
+from cli.history import open_history_for
 from core.adapters.memory_log import MemoryLog
 from core.errors import SettingsError, UnavailableError
 from core.live import LiveTracks
@@ -44,6 +46,7 @@ class Platform:
     recognize: RecognizeService
     record: SightingsService
     retention: Retention
+    history: History
 
     async def run(self, stop: asyncio.Event) -> None:
         """Live until ``stop`` is set or a signal comes; then drain from the cameras to the record.
@@ -58,6 +61,7 @@ class Platform:
                 Service(name="sightings", run=self.record.run),
                 Service(name="retention", run=self.retention.run),
                 Service(name="camera events", run=self._tell_cameras),
+                Service(name="history", run=self.history.run),
                 Service(name="api", run=self._serve),
             ],
             stop,
@@ -121,6 +125,7 @@ class Platform:
             gallery=gallery.store,
             enroller=gallery.enroller,
             still=gallery.still,
+            history=self.history,
             await_visible=gallery.matching.await_visible,
             policy=gallery.policy,
             book=gallery.book,
@@ -149,7 +154,7 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
                 f"{name}: names a server, but this is the whole platform in one process; "
                 "run the parts of a fleet instead: ingest, recognize, match, sightings, api"
             )
-    async with open_gallery(settings) as gallery:
+    async with open_gallery(settings) as gallery, open_history_for(settings, gallery) as history:
         log, live, events = MemoryLog(), LiveTracks(), EventHub()
         sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
         cameras = CameraStore(gallery.db, SecretBox(gallery.db.vault))
@@ -171,5 +176,6 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
                 on_finished=on_finished,
             ),
             record=SightingsService(log=log, store=sightings, metrics=gallery.metrics, publish_event=events.publish_sighting),
+            history=history,
             retention=Retention(store=sightings, keep=timedelta(days=settings.sightings.retention_days), metrics=gallery.metrics),
         )

@@ -206,8 +206,19 @@ class Metrics:
             "sightline_audit_failures_total", "Entries that could not be kept; what they were about was withheld"
         )
         self.audit_seconds = self._histogram("sightline_audit_write_seconds", "One transaction of the audit, of one or many entries")
+        self._of_search()
         self.api_requests = self._counter("sightline_api_requests_total", "Requests by route and status", "route", "method", "status")
         self.api_seconds = self._histogram("sightline_api_request_seconds", "Request time by route", "route")
+
+    def _of_search(self) -> None:
+        self.history_sightings = self._gauge("sightline_api_history_sightings", "Sightings that a search of the past compares with")
+        self.history_bytes = self._gauge("sightline_api_history_bytes", "Memory of the index of sightings")
+        self.cache_hits = self._counter("sightline_api_cache_hits_total", "Photos answered from the result cache")
+        self.cache_misses = self._counter("sightline_api_cache_misses_total", "Photos that the result cache did not have")
+        self.cache_bytes = self._gauge("sightline_api_cache_bytes", "Memory of the result cache")
+        self.persons_seen = self._counter(
+            "sightline_sightings_persons_total", "Strangers by what became of them (joined, new, left_out)", "outcome"
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

@@ -87,6 +87,17 @@ class SightingSettings(_Group):
     """Sightings older than this are erased, thumbnails and embeddings with them."""
 
 
+class HistorySettings(_Group):
+    """Search of the past, and unknown persons."""
+
+    max_sightings: Annotated[int, Field(ge=1000, le=100_000_000)] = 2_000_000
+    """Sightings that each API process keeps in memory to search them by face, newest first: 0.6 KB each with 512 dimensions."""
+    persons: bool = True
+    """Strangers who come back are counted as one unknown person."""
+    person_far: Rate = 1e-3
+    """Chance that a stranger's track joins any of the unknown persons wrongly, whatever their number."""
+
+
 class ApiSettings(_Group):
     """The HTTP server. Binds to this machine only by default."""
 
@@ -252,6 +263,7 @@ class Settings(BaseSettings):
     recognize: RecognizeSettings = RecognizeSettings()
     enrollment: EnrollmentSettings = EnrollmentSettings()
     sightings: SightingSettings = SightingSettings()
+    history: HistorySettings = HistorySettings()
     api: ApiSettings = ApiSettings()
     storage: StorageSettings = StorageSettings()
     jobs: JobSettings = JobSettings()

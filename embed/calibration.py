@@ -137,6 +137,10 @@ class Calibration:
         """Return the cosine at which one comparison of two people is a false match with probability ``far`` (0 < far < 1)."""
         return min(1.0, max(-1.0, self._curve(kind).score(math.log10(far))))
 
+    def far(self, score: float, *, kind: ProbeKind) -> float:
+        """Return the chance that one comparison of two people reaches ``score``: the inverse of ``score_at``."""
+        return float(10.0 ** min(0.0, self._curve(kind).log_far_at(score)))
+
     def _curve(self, kind: ProbeKind) -> _Curve:
         return self.single if kind == "single" else self.track
 

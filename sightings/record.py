@@ -12,6 +12,7 @@ from msgspec.structs import astuple
 
 from core.errors import MessageError, UsageError
 from core.schema import Sighting, SightingOutcome
+from core.types import F32
 
 MAX_THUMBNAIL_BYTES = 1 << 20  # ours are about 10 KiB; a larger one is damage
 MAX_TEXT = 1000  # characters; ids are derived from camera names, which are at most 64 long
@@ -38,6 +39,22 @@ class StoredSighting:
     """The highest revision; never with its embedding, and with its path only when fetched alone. The name is the gallery's present one."""
     episode_id: str | None
     has_thumbnail: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenFace:
+    """The face of a stored sighting, for searches."""
+
+    sighting_id: str
+    camera: str
+    outcome: SightingOutcome
+    quality: float
+    first_s: float
+    last_s: float
+    revision: int
+    model: str
+    embedding: F32
+    """(D,) float32, L2 norm 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

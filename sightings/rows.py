@@ -4,11 +4,13 @@ import uuid
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from core.errors import SettingsError
 from core.schema import Sighting, StageTimes, TrackPoint
 from core.vault import Vault, label_of
 from sightings.episodes import Episode
-from sightings.record import Arrival, StoredEpisode, StoredSighting, at, seconds
+from sightings.record import Arrival, SeenFace, StoredEpisode, StoredSighting, at, seconds
 
 # fmt: off
 _COLUMNS = (
@@ -17,6 +19,7 @@ _COLUMNS = (
     "embedding", "thumbnail", "shards_missing", "weak_for", "stored_at",
 )
 # fmt: on
+UNIT = 0.05  # an embedding's length is 1 within this, or it is damaged
 _JSON_COLUMNS = {"path", "times"}
 
 
@@ -41,6 +44,9 @@ from sighting s left join subject g on g.subject_id = s.subject_id
 """
 SELECT_LISTED = _SELECT.format(path="'[]'")
 SELECT_ONE = _SELECT.format(path="s.path::text")
+SELECT_FACES = """
+select s.sighting_id, s.camera, s.outcome, s.quality, s.first_at, s.last_at, s.revision, s.model, s.embedding from sighting s
+"""
 SELECT_EPISODES = """
 select s.episode_id, s.camera, b.collection, s.subject_id, coalesce(g.name, b.subject) as subject, s.first_at, s.last_at,
        s.sightings, s.best_sighting_id
@@ -110,6 +116,22 @@ def stored_sighting(row: dict[str, Any]) -> StoredSighting:
     }
     episode_id = row["episode_id"] and str(row["episode_id"])
     return StoredSighting(sighting=Sighting(**text, **same), episode_id=episode_id, has_thumbnail=row["has_thumbnail"])
+
+
+def seen_face(row: dict[str, Any], vault: Vault) -> SeenFace | None:
+    """Read a row of SELECT_FACES; None when its embedding can't be opened or is damaged: it must not hide the others."""
+    key = str(row["sighting_id"])
+    try:
+        data = vault.open(row["embedding"], label=label_of("sighting embedding", key))
+    except SettingsError:
+        return None
+    vector = np.frombuffer(data, "<f4") if len(data) % 4 == 0 else np.zeros(0, np.float32)
+    norm = float(np.linalg.norm(vector))
+    if not abs(norm - 1.0) < UNIT:
+        return None
+    same: dict[str, Any] = {name: row[name] for name in ("camera", "outcome", "quality", "revision", "model")}
+    same |= {"first_s": seconds(row["first_at"]), "last_s": seconds(row["last_at"])}
+    return SeenFace(sighting_id=key, embedding=np.asarray(vector / np.float32(norm), np.float32), **same)
 
 
 def stored_episode(row: dict[str, Any]) -> StoredEpisode:

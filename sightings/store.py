@@ -5,8 +5,8 @@ function of the sightings (see sightings.episodes). Writers of one camera take t
 """
 
 import uuid
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -20,13 +20,15 @@ from sightings.cursor import Cursor
 from sightings.drops import drop, drop_subject, forget_drops, sort_out
 from sightings.grouping import update_episodes
 from sightings.names import without_wrong_names
-from sightings.record import Arrival, Filter, Recorded, StoredEpisode, StoredSighting, at, parse_id
+from sightings.record import Arrival, Filter, Recorded, SeenFace, StoredEpisode, StoredSighting, at, parse_id
 from sightings.rows import (
     SELECT_EPISODES,
+    SELECT_FACES,
     SELECT_LISTED,
     SELECT_ONE,
     SELECT_SPANS,
     UPSERT_SIGHTING,
+    seen_face,
     sighting_row,
     stored_episode,
     stored_sighting,
@@ -45,6 +47,7 @@ SEALED = tuple(
 )
 IDS_AT_A_TIME = 200  # a payload has less than 8,000 bytes
 MAX_PAGE = 500
+FACES_PAGE = 4000  # rows of 2 KB: 8 MB at a time
 FORGOTTEN_REASON = "erased"
 
 _LOCK_CAMERAS = "select pg_advisory_xact_lock(hashtextextended('sightline/sightings/' || camera, 0)) from unnest($1::text[]) camera"
@@ -67,6 +70,7 @@ update sighting
 set outcome = 'stranger', reason = $2, subject_id = null, subject = null, reference_id = null, score = null, embedding = null,
     thumbnail = null, episode_id = null
 where subject_id = $1
+returning sighting_id
 """
 
 
@@ -170,6 +174,39 @@ class SightingStore:
             raise NotFoundError(f"sighting {sighting_id}: there is no picture of it")
         return self._db.vault.open(rows[0]["thumbnail"], label=label_of("sighting thumbnail", sighting_id))
 
+    async def listed(self, sighting_ids: Sequence[str]) -> list[StoredSighting]:
+        """Return those of the sightings that are there, without their paths, in the order asked for."""
+        rows = await self._db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[])", list(sighting_ids))
+        found = {str(row["sighting_id"]): stored_sighting(row) for row in rows}
+        return [found[key] for key in sighting_ids if key in found]
+
+    async def faces(self, sighting_ids: Sequence[str]) -> list[SeenFace]:
+        """Return the faces of those of the sightings that have one, in no order."""
+        rows = await self._db.fetch(SELECT_FACES + "where s.sighting_id = any($1::uuid[]) and embedding is not null", list(sighting_ids))
+        return [face for row in rows if (face := seen_face(row, self._db.vault))]
+
+    async def stream_faces(self, model: str, *, limit: int) -> AsyncIterator[list[SeenFace]]:
+        """Yield the faces that a model has embedded, newest appearance first, page by page; no snapshot is held between pages."""
+        last: tuple[datetime, uuid.UUID] | None = None
+        while limit > 0:
+            rows = await self._db.fetch(
+                SELECT_FACES + "where s.embedding is not null and s.model = $1 and ($2::timestamptz is null "
+                "or (s.first_at, s.sighting_id) < ($2, $3)) order by s.first_at desc, s.sighting_id desc limit $4",
+                model,
+                *(last or (None, None)),
+                min(limit, FACES_PAGE),
+            )
+            if not rows:
+                return
+            yield [face for row in rows if (face := seen_face(row, self._db.vault))]
+            last = rows[-1]["first_at"], rows[-1]["sighting_id"]
+            limit -= len(rows)
+
+    async def count_faces(self, model: str) -> int:
+        """Return how many sightings have a face that a model has embedded."""
+        rows = await self._db.fetch("select count(*) as n from sighting where embedding is not null and model = $1", model)
+        return int(rows[0]["n"])
+
     async def query(self, wanted: Filter, *, limit: int, cursor: str | None = None) -> tuple[list[StoredSighting], str | None]:
         """Return a page of sightings, newest appearance first, and the cursor of the next page (None at the end).
 
@@ -210,6 +247,7 @@ class SightingStore:
             await follow_episodes(db, await update_episodes(db, gone, [], gap=self._gap))
             await db.execute("delete from alert where raised_at < $1 and last_at < $1", at(before_s))
             await forget_drops(db)
+            await db.fetch(_TELL, [str(row["sighting_id"]) for row in gone])
         return len(gone)
 
     async def _page(
@@ -235,10 +273,11 @@ async def forget_subject(db: Database, subject_id: str) -> int:
     async with db.transaction() as tx:
         await tx.fetch(_LOCK_FORGETTING)
         await tx.execute("insert into forgotten_subject (subject_id) values ($1) on conflict do nothing", key)
-        count = await tx.execute(_FORGET, key, FORGOTTEN_REASON)
+        rows = await tx.fetch(_FORGET, key, FORGOTTEN_REASON)
         await forget_alerts(tx, key)
         await tx.execute("delete from episode where subject_id = $1", key)
-    return count
+        await tx.fetch(_TELL, [str(row["sighting_id"]) for row in rows])
+    return len(rows)
 
 
 def _newest(arrivals: Sequence[Arrival]) -> list[Arrival]:

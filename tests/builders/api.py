@@ -14,6 +14,8 @@ import PIL.Image
 from pydantic import SecretStr
 
 from api.cameras.models import CameraView
+from api.history.follow import History, Threads
+from api.history.index import HistoryIndex
 from api.live.hub import EventHub
 from api.services import ApiServices
 from api.system.models import ReadyCheck
@@ -77,6 +79,8 @@ class PaperMatcher:
     """Compares with everything it holds."""
 
     known: dict[str, F32] = field(default_factory=dict)
+    subjects: dict[str, str] = field(default_factory=dict)
+    """Ids of those who are in the database too."""
     away: bool = False
 
     async def search(self, probes: F32, *, model: str, collection: str, k: int) -> MatchAnswer:
@@ -87,7 +91,13 @@ class PaperMatcher:
             scores = sorted(((float(probe @ vector), name) for name, vector in self.known.items()), reverse=True)[:k]
             candidates.append(
                 tuple(
-                    Candidate(subject_id=str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), subject=name, reference_id="r", score=score, rank=rank)
+                    Candidate(
+                        subject_id=self.subjects.get(name) or str(uuid.uuid5(uuid.NAMESPACE_DNS, name)),
+                        subject=name,
+                        reference_id="r",
+                        score=score,
+                        rank=rank,
+                    )
                     for rank, (score, name) in enumerate(scores, 1)
                 )
             )
@@ -216,6 +226,15 @@ def services(
         sightings=SightingStore(db, episode_gap=timedelta(seconds=30)),
         gallery=gallery,
         enroller=PaperEnroller(gallery),
+        history=History(
+            db=db,
+            store=SightingStore(db, episode_gap=timedelta(seconds=30)),
+            index=HistoryIndex(DIMENSIONS, most=settings.history.max_sightings),
+            model=MODEL,
+            most=settings.history.max_sightings,
+            metrics=Metrics(),
+            threads=Threads.start(),
+        ),
         still=StillRecognizer(vision=vision or PaperVision(), matcher=matcher, policy=policy, book=book),  # type: ignore[arg-type]
         await_visible=matcher.await_visible,
         policy=policy,

@@ -187,7 +187,7 @@ async def test_search_refuses_what_it_cannot_read(client: TestClient, platform: 
     assert (await error(await client.post("/v1/search", data=photos(picture(), threshold="2")), 400))["details"][0]["field"] == "threshold"
     assert (
         "give one of them"
-        in (await error(await client.post("/v1/search", data=photos(picture(), threshold="0.4", fpir="0.1")), 400))["message"]
+        in (await error(await client.post("/v1/search", data=photos(picture(), threshold="0.4", fpir="0.1")), 422))["message"]
     )
     platform.matcher.away = True
     response = await client.post("/v1/search", data=photos(picture((1, 0, 0, 0))))

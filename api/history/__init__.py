@@ -1,0 +1,1 @@
+"""Where has this face been? And the unknown persons who come back."""

@@ -1,0 +1,1 @@
+"""Still pictures as a service."""
