@@ -199,6 +199,8 @@ class GalleryChange(Message, frozen=True, kw_only=True):
     embedding: Array | None = None
     expires_s: float | None = None
     """Unix time after which the subject is no longer matched."""
+    starts_s: float | None = None
+    """Unix time before which the subject is not matched."""
 
 
 class LiveHolds(Message, frozen=True, kw_only=True):

@@ -37,6 +37,8 @@ class ReferenceRow:
     """(D,) float32, norm 1."""
     expires_s: float | None = None
     """Unix time after which the subject is no longer matched."""
+    starts_s: float | None = None
+    """Unix time before which the subject is not matched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,8 @@ class ReferenceBlock:
     """(n, 2)."""
     expires_s: NDArray[np.float64]
     """(n,) Unix times after which subjects are no longer matched; inf = never."""
+    starts_s: NDArray[np.float64]
+    """(n,) Unix times before which subjects are not matched; -inf = never."""
     embeddings: F32
     """(n, D) float32, norm 1."""
 
@@ -61,6 +65,7 @@ class ReferenceBlock:
         check_array("subject_ids", self.subject_ids, (count, 2), np.uint64)
         check_array("reference_ids", self.reference_ids, (count, 2), np.uint64)
         check_array("expires_s", self.expires_s, (count,), np.float64)
+        check_array("starts_s", self.starts_s, (count,), np.float64)
         check_array("embeddings", self.embeddings, (count, None), np.float32)
 
     def take(self, places: I64) -> "ReferenceBlock":
@@ -72,6 +77,7 @@ class ReferenceBlock:
             subjects=[self.subjects[place] for place in places],
             reference_ids=self.reference_ids[places],
             expires_s=self.expires_s[places],
+            starts_s=self.starts_s[places],
             embeddings=self.embeddings[places],
         )
 
@@ -103,7 +109,7 @@ class GallerySlice:
         self._index.reserve(references)
 
     def put(self, block: ReferenceBlock) -> None:
-        """Add references, or replace those that are there; each also brings its subject's name and expiry up to date.
+        """Add references, or replace those that are there; each also brings its subject's name and validity up to date.
 
         Raises:
             UnavailableError: the disk is full; nothing was added then.
@@ -118,7 +124,7 @@ class GallerySlice:
             slots[new] = self._index.add(block.embeddings[new])
             self._references.put(block.reference_ids[new], slots[new])
         before = self._subject_of_slot[slots[known]].astype(np.int64)
-        numbers = self._people.enter(block.subject_ids, block.subjects, block.expires_s)
+        numbers = self._people.enter(block.subject_ids, block.subjects, block.expires_s, block.starts_s)
         self._reserve_slots(int(slots.max(initial=-1)) + 1)
         self._subject_of_slot[slots] = numbers
         self._people.leave(before)
@@ -133,7 +139,7 @@ class GallerySlice:
         self._people.leave(self._subject_of_slot[slots].astype(np.int64))
 
     def search(self, probes: F32, *, k: int, now_s: float) -> tuple[tuple[CandidateRow, ...], ...]:
-        """Return for each probe (N, D) up to k subjects that have not expired at now_s, each with its best reference, best first.
+        """Return for each probe (N, D) up to k subjects that are valid at now_s, each with its best reference, best first.
 
         Asks the index for more references until k subjects are found or all references are seen, so that a subject with many
         references hides nobody.
@@ -163,7 +169,7 @@ class GallerySlice:
         first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
         wanted = np.empty(slots.shape, np.bool_)
         np.put_along_axis(wanted, order, first, axis=1)
-        wanted &= self._people.expires_s[numbers] > now_s
+        wanted &= (self._people.expires_s[numbers] > now_s) & (self._people.starts_s[numbers] <= now_s)
         wanted &= np.cumsum(wanted, axis=1) <= k
         return wanted
 
@@ -290,6 +296,7 @@ def _block(rows: Sequence[ReferenceRow]) -> ReferenceBlock:
         subjects=[row.subject for row in rows],
         reference_ids=pack_ids((row.reference_id for row in rows), "reference"),
         expires_s=np.array([np.inf if row.expires_s is None else row.expires_s for row in rows], np.float64),
+        starts_s=np.array([-np.inf if row.starts_s is None else row.starts_s for row in rows], np.float64),
         embeddings=np.stack([row.embedding.reshape(-1) for row in rows]),
     )
 

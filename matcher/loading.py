@@ -43,7 +43,8 @@ select s.collection, e.model, octet_length(e.embedding) as bytes, count(*)::int 
        string_agg(uuid_send(r.reference_id), ''::bytea) as reference_ids,
        string_agg(uuid_send(r.subject_id), ''::bytea) as subject_ids,
        array_agg(s.name) as names,
-       array_agg(coalesce(extract(epoch from s.ends_at)::float8, 'infinity')) as expires_s
+       array_agg(coalesce(extract(epoch from s.ends_at)::float8, 'infinity')) as expires_s,
+       array_agg(coalesce(extract(epoch from s.valid_from)::float8, '-infinity')) as starts_s
 from reference_embedding e join reference r using (reference_id) join subject s using (subject_id)
 where r.subject_id between $1 and $2 and s.subject_id between $1 and $2 and r.reference_id between $3 and $4
 group by 1, 2, 3
@@ -167,6 +168,7 @@ class _Loading:
             subjects=row["names"],
             reference_ids=ids_of_bytes(row["reference_ids"]),
             expires_s=np.array(row["expires_s"], np.float64),
+            starts_s=np.array(row["starts_s"], np.float64),
             embeddings=vectors,
         )
         if closed:

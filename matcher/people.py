@@ -23,6 +23,8 @@ class People:
         """By number; "" where there is no subject."""
         self.expires_s: NDArray[np.float64] = np.zeros(0, np.float64)
         """By number: Unix time from which a subject is not matched; inf = never."""
+        self.starts_s: NDArray[np.float64] = np.zeros(0, np.float64)
+        """By number: Unix time before which a subject is not matched; -inf = never."""
 
     def __len__(self) -> int:
         return len(self._table)
@@ -36,14 +38,14 @@ class People:
     def bytes_used(self) -> int:
         """Bytes in memory, names with them."""
         names = sum(map(sys.getsizeof, self.names)) + 8 * len(self.names)
-        return self._table.bytes_used + self._references.nbytes + self.expires_s.nbytes + names
+        return self._table.bytes_used + self._references.nbytes + self.expires_s.nbytes + self.starts_s.nbytes + names
 
     def ids(self, numbers: NDArray[np.int32]) -> Ids:
         """Return the ids (n, 2) of subjects."""
         return self._table.ids(numbers.astype(np.int64))
 
-    def enter(self, ids: Ids, names: Sequence[str], expires_s: NDArray[np.float64]) -> I64:
-        """Count a reference for each subject (n, 2), of which several may be one, bring name and expiry up to date; return numbers."""
+    def enter(self, ids: Ids, names: Sequence[str], expires_s: NDArray[np.float64], starts_s: NDArray[np.float64]) -> I64:
+        """Count a reference for each subject (n, 2), of which several may be one, bring name and validity up to date; return numbers."""
         numbers = self._table.find(ids)
         new = np.flatnonzero(numbers < 0)
         if len(new):
@@ -53,6 +55,7 @@ class People:
             numbers[new] = given[place.reshape(-1)]
         self._count(numbers, 1)
         self.expires_s[numbers] = expires_s
+        self.starts_s[numbers] = starts_s
         for number, name in zip(numbers.tolist(), names, strict=True):
             self.names[number] = name
         return numbers
@@ -81,6 +84,7 @@ class People:
         self.names.extend([""] * (count - len(reused)))
         if len(self.names) > len(self.expires_s):
             room = max(len(self.names), len(self.expires_s) * 3 // 2)
+            self.starts_s = np.concatenate([self.starts_s, np.zeros(room - len(self.starts_s))])
             self.expires_s = np.concatenate([self.expires_s, np.zeros(room - len(self.expires_s))])
             self._references = np.concatenate([self._references, np.zeros(room - len(self._references), np.int32)])
         return np.array([*reused, *range(first, len(self.names))], np.int64)

@@ -109,7 +109,7 @@ class Shard:
                 self._generation = change.generation
 
     def search(self, batch: ProbeBatch, now_s: float) -> ShardAnswer:
-        """Return the nearest subjects of this shard for each probe; those expired at now_s (Unix seconds) are not among them.
+        """Return the nearest subjects of this shard for each probe; those not valid at now_s (Unix seconds) are not among them.
 
         Raises:
             MessageError: when the probes can't be read or do not have the model's length, or k is out of 1..MAX_K.
@@ -156,6 +156,7 @@ def _row(change: GalleryChange) -> ReferenceRow:
         reference_id=change.reference_id,
         embedding=vector if usable else np.zeros(0, np.float32),
         expires_s=change.expires_s,
+        starts_s=change.starts_s,
     )
 
 

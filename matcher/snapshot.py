@@ -25,7 +25,8 @@ CHANGES_AT_A_TIME = 500  # 1 MB of 512 floats
 _GENERATION = "select generation from gallery_generation"
 _CHANGES = """
 select c.generation, c.action, c.collection, c.subject_id, c.reference_id,
-       s.name, e.model, e.embedding, extract(epoch from s.ends_at)::float8 as expires_s
+       s.name, e.model, e.embedding, extract(epoch from s.ends_at)::float8 as expires_s,
+       extract(epoch from s.valid_from)::float8 as starts_s
 from (select * from gallery_change where generation > $1 order by generation limit $2) c
 left join reference r on c.action = 'put' and r.reference_id = c.reference_id and r.subject_id = c.subject_id
 left join subject s on s.subject_id = r.subject_id
@@ -114,6 +115,7 @@ def _change(row: dict[str, Any], vault: Vault) -> GalleryChange:
         model=row["model"] or "",
         embedding=None if row["embedding"] is None else _opened(row, vault),
         expires_s=row["expires_s"],
+        starts_s=row["starts_s"],
     )
 
 

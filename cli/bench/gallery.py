@@ -44,6 +44,7 @@ def pieces(references: int, dimensions: int, *, seed: int, probes: int = 64) -> 
                 subjects=[f"person {number}-{owner}" for owner in people.owners.tolist()],
                 reference_ids=rng.integers(0, 2**64, (count, 2), dtype=np.uint64),
                 expires_s=np.full(count, np.inf),
+                starts_s=np.full(count, -np.inf),
                 embeddings=people.references,
             ),
         )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,6 +15,7 @@ from core.ports import Broker, Database, QueueSpec, Subscription
 from core.schema import CandidateRow, ShardAnswer
 from core.topology import ShardId
 from core.types import F32
+from core.vault import seal_embedding
 from matcher.buckets import BUCKETS
 from matcher.gallery import ReferenceRow
 from matcher.local import open_local_shard
@@ -85,7 +87,7 @@ async def enrol(db: Database, rows: Sequence[ReferenceRow]) -> int:
         )
         await tx.executemany(
             "insert into reference_embedding values ($1, $2, $3)",
-            [(row.reference_id, row.model, row.embedding.astype("<f4").tobytes()) for row in rows],
+            [(row.reference_id, row.model, seal_embedding(tx.vault, row.reference_id, row.embedding)) for row in rows],
         )
         await tx.executemany(
             "insert into gallery_change (generation, action, collection, subject_id, reference_id) values ($1, 'put', $2, $3, $4)",
@@ -149,12 +151,12 @@ class Fleet:
 
     @asynccontextmanager
     async def matcher(
-        self, shard: int, shards_total: int, *, metrics: Metrics | None = None, name: str = ""
+        self, shard: int, shards_total: int, *, metrics: Metrics | None = None, name: str = "", now_s: Callable[[], float] = time.time
     ) -> AsyncIterator[MatcherService]:
         """A replica of a shard that takes probes inside the block; leaving it drains it."""
         metrics, shard_id = metrics or Metrics(), ShardId(shards_total=shards_total, shard=shard)
         made = Shard(shard=shard, shards_total=shards_total, new_index=NumpyIndex)
-        async with self.connect() as broker, open_local_shard(made, metrics=metrics) as local:
+        async with self.connect() as broker, open_local_shard(made, metrics=metrics, now_s=now_s) as local:
             service = MatcherService(
                 db=self.db,
                 shard=local,

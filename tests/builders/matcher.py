@@ -23,7 +23,9 @@ def id_of(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
 
 
-def row(subject: str, number: int, vector: F32, *, expires_s: float | None = None, collection: str = "default") -> ReferenceRow:
+def row(
+    subject: str, number: int, vector: F32, *, expires_s: float | None = None, starts_s: float | None = None, collection: str = "default"
+) -> ReferenceRow:
     """Return reference ``number`` of a subject."""
     return ReferenceRow(
         collection=collection,
@@ -33,6 +35,7 @@ def row(subject: str, number: int, vector: F32, *, expires_s: float | None = Non
         reference_id=id_of(f"{subject}/{number}"),
         embedding=vector,
         expires_s=expires_s,
+        starts_s=starts_s,
     )
 
 
@@ -48,6 +51,7 @@ def put(generation: int, reference: ReferenceRow) -> GalleryChange:
         model=reference.model,
         embedding=Array.pack(reference.embedding),
         expires_s=reference.expires_s,
+        starts_s=reference.starts_s,
     )
 
 

@@ -320,3 +320,17 @@ async def until_async(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
         while not await condition():  # type: ignore[misc] # noqa: ASYNC110 - each look is a question
             await asyncio.sleep(0.02)
+
+
+async def test_validity_and_consent_are_enforced_over_the_wire_without_a_reload(fleet: Fleet) -> None:
+    await fleet.db.execute(
+        "update subject set valid_from = to_timestamp(1000), expires_at = to_timestamp(3000), "
+        "consent = jsonb_build_object('purpose', 'door', 'expires_at', '1970-01-01T00:33:20Z') where name = 'P0'"
+    )
+    now_s = 0.0
+    async with fleet.matcher(0, 1, now_s=lambda: now_s), fleet.asker() as asker:
+        seen = []
+        for time_s in (999.9, 1000.0, 1999.9, 2000.0, 2999.9):
+            now_s = time_s
+            seen.append("P0" in names(await ask(asker, VECTORS[:1]))[0])
+    assert seen == [False, True, True, False, False]  # from valid_from until the consent ends

@@ -94,6 +94,28 @@ async def test_a_load_takes_everyone_with_their_expiry_and_models(db: Database, 
     assert await names(shard, "other") == {"ann"}
 
 
+async def test_validity_is_enforced_at_its_instants_without_a_reload(db: Database) -> None:
+    for name, vector in zip(("ann", "ben", "carl"), VECTORS, strict=False):
+        await enrol(db, name, vector)
+    await db.execute("update subject set valid_from = to_timestamp($1) where name = 'ann'", NOW_S + 10)
+    await db.execute("update subject set expires_at = to_timestamp($1) where name = 'ben'", NOW_S + 20)
+    consent = {"purpose": "door", "expires_at": datetime.fromtimestamp(NOW_S + 5, UTC).isoformat()}
+    now_s = NOW_S
+    async with open_local_shard(Shard(), now_s=lambda: now_s) as shard:
+        await load_shard(db, shard)
+        assert await names(shard) == {"ben", "carl"}
+        async with db.transaction() as tx:  # as enrollment tells a changed consent
+            rows = await tx.fetch("update subject set consent = $1 where name = 'carl' returning subject_id", consent)
+            (reference,) = await tx.fetch("select reference_id from reference where subject_id = $1", rows[0]["subject_id"])
+            await tell(tx, "put", rows[0]["subject_id"], reference["reference_id"])
+        await catch_up(db, shard)
+        seen = {}
+        for second in (0, 4.9, 5, 9.9, 10, 19.9, 20):
+            now_s = NOW_S + second
+            seen[second] = "".join(sorted(name[0] for name in await names(shard)))
+    assert seen == {0: "bc", 4.9: "bc", 5: "b", 9.9: "b", 10: "ab", 19.9: "ab", 20: "a"}
+
+
 async def test_changes_are_caught_up_with(db: Database, shard: LocalShard) -> None:
     ann = await enrol(db, "ann", VECTORS[0])
     await load_shard(db, shard)

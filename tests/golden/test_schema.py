@@ -123,6 +123,8 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
             reference_id="r",
             model="fr_feature",
             embedding=VECTOR,
+            expires_s=9.0,
+            starts_s=4.5,
         ),
         b"",
     ),
@@ -151,6 +153,11 @@ def test_a_sighting_from_before_two_of_its_stage_times_existed_is_read() -> None
 def test_a_sighting_from_before_opt_outs_and_thresholds_of_watchlists_is_read() -> None:
     again, _ = decode(Sighting, (FOLDER / "sighting_before_dropped.bin").read_bytes())
     assert (again.subject, again.dropped, again.weak_for) == ("alice", False, ())
+
+
+def test_a_gallery_change_from_before_validity_began_somewhere_is_read() -> None:
+    again, _ = decode(GalleryChange, (FOLDER / "gallery_change_before_validity.bin").read_bytes())
+    assert (again.subject, again.starts_s) == ("alice", None)
 
 
 def test_a_newer_message_with_more_fields_is_read() -> None:

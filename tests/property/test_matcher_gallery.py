@@ -17,7 +17,13 @@ GALLERIES = st.lists(st.integers(1, 40), min_size=1, max_size=8)  # references p
 def gallery(sizes: list[int], seed: int, expired: set[int]) -> list[ReferenceRow]:
     vectors = iter(unit_rows(sum(sizes), 5, seed))
     return [
-        row(f"s{subject}", number, next(vectors), expires_s=NOW_S - 1 if subject in expired else None)
+        row(
+            f"s{subject}",
+            number,
+            next(vectors),
+            expires_s=NOW_S - 1 if subject in expired and subject % 2 else None,
+            starts_s=NOW_S + 1 if subject in expired and not subject % 2 else NOW_S - 1,
+        )
         for subject, size in enumerate(sizes)
         for number in range(size)
     ]
@@ -26,7 +32,7 @@ def gallery(sizes: list[int], seed: int, expired: set[int]) -> list[ReferenceRow
 def brute_force(rows: list[ReferenceRow], probe: F32, k: int) -> list[tuple[str, float]]:
     best: dict[str, float] = {}
     for one in rows:
-        if one.expires_s is None:
+        if one.expires_s is None and one.starts_s == NOW_S - 1:
             best[one.subject_id] = max(best.get(one.subject_id, -2.0), float(one.embedding @ probe))
     return sorted(best.items(), key=lambda item: -item[1])[:k]
 

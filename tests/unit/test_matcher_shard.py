@@ -70,6 +70,15 @@ def test_consent_ends_at_its_instant(shard: Shard) -> None:
     assert "CARL" not in [one.subject for one in shard.search(probe, NOW_S).candidates[0]]
 
 
+def test_validity_begins_at_its_instant_and_is_taken_back_by_a_change(shard: Shard) -> None:
+    shard.apply(put(6, row("carl", 0, VECTORS[2], starts_s=NOW_S)))
+    probe = batch(VECTORS[2:3])
+    assert "CARL" not in [one.subject for one in shard.search(probe, NOW_S - 0.001).candidates[0]]
+    assert shard.search(probe, NOW_S).candidates[0][0].subject == "CARL"
+    shard.apply(put(7, row("carl", 0, VECTORS[2])))
+    assert shard.search(probe, NOW_S - 0.001).candidates[0][0].subject == "CARL"
+
+
 def test_a_subject_of_another_shard_is_not_kept_but_its_generation_is() -> None:
     shards = [Shard(shard=number, shards_total=2, new_index=NumpyIndex) for number in range(2)]
     for one in shards:
