@@ -1,6 +1,7 @@
 """From our errors to HTTP, in one table. The rest of the platform knows no status codes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from aiohttp import web
@@ -90,6 +91,17 @@ STATUS: Mapping[type[SightlineError], int] = {
     SightlineError: 500,
 }
 _HTTP_CODES = {400: "usage", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type", 500: "error"}
+
+
+@contextmanager
+def sensible() -> Iterator[None]:
+    """Answer 422 to what a store refuses although it fits its schema: a cursor of another server, a time zone that is none."""
+    try:
+        yield
+    except UsageError as err:
+        if type(err) is UsageError:
+            raise UnprocessableError(str(err)) from err
+        raise
 
 
 def status_of(error: SightlineError) -> int:

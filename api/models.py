@@ -6,6 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Box = tuple[float, float, float, float]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""Text on one line, without control characters."""
+Prose = Annotated[str, Field(max_length=4000, pattern=r"^[^\x00]*$")]
+"""Text of any number of lines."""
 Limit = Annotated[int, Field(ge=1, le=500, description="Most rows of a page.")]
 CursorText = Annotated[str, Field(max_length=1200, description="`next_cursor` of the page before.")]
 

@@ -14,6 +14,8 @@ from api.models import ErrorEnvelope
 from api.route import Media, Route
 
 _REF = "#/components/schemas/{model}"
+_ID = {"type": "string", "format": "uuid"}
+_NAME = {"type": "string", "pattern": r"^[A-Za-z0-9._-]{1,64}$"}
 _PARAMETER = re.compile(r"{(\w+)}")
 
 
@@ -51,7 +53,7 @@ def _models(route: Route) -> Iterable[tuple[type[BaseModel], JsonSchemaMode]]:
 
 def _operation(route: Route, refs: Any) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+        {"name": name, "in": "path", "required": True, "schema": _NAME if name in route.names else _ID}
         for name in _PARAMETER.findall(route.path)
     ]
     operation: dict[str, Any] = {

@@ -39,6 +39,8 @@ class Route:
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     """JSON."""
+    names: frozenset[str] = frozenset()
+    """Path parameters that are names; the others are ids."""
     form: type[BaseModel] | None = None
     """multipart/form-data; fields of type bytes are files."""
     answers: Mapping[int, type[BaseModel] | Media] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """All routes. Routing, permissions, audit and the OpenAPI document are made from this table, so nothing is served that is not described."""
 
+from api.alerts.routes import ROUTES as ALERTS
 from api.audit.routes import ROUTES as AUDIT
 from api.cameras.routes import ROUTES as CAMERAS
 from api.gallery.routes import ROUTES as GALLERY
@@ -9,6 +10,7 @@ from api.route import Route
 from api.search.routes import ROUTES as SEARCH
 from api.sightings.routes import ROUTES as SIGHTINGS
 from api.system.routes import ROUTES as SYSTEM
+from api.watchlists.routes import ROUTES as WATCHLISTS
 
 ROUTES: tuple[Route, ...] = (
     *SYSTEM,
@@ -19,4 +21,6 @@ ROUTES: tuple[Route, ...] = (
     *CAMERAS,
     *LIVE,
     *AUDIT,
+    *WATCHLISTS,
+    *ALERTS,
 )

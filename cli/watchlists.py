@@ -11,6 +11,7 @@ from rich.table import Table
 
 from cli.output import JSON_OPTION, console, emit, run_async
 from cli.times import HELP, parse_time
+from core.errors import UsageError
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 NAME = typer.Argument(help="Name of a watchlist.")
 SUBJECTS = typer.Argument(help="Names or ids of enrolled people.")
 PAGE = 500
+
+DESCRIPTION = Annotated[str | None, typer.Option(help="What it is for.")]
+ALERT_ON = Annotated[str | None, typer.Option(help="match: its people. stranger: anybody who is not enrolled in its gallery.")]
+COLOUR = Annotated[str | None, typer.Option(help="Of its alerts: #rrggbb.")]
+SOUND = Annotated[str | None, typer.Option(help="That a console plays: none, chime, alarm or siren.")]
+ACKNOWLEDGEMENT = Annotated[
+    bool | None, typer.Option("--acknowledgement/--no-acknowledgement", help="Whether an alert must be acknowledged before it is closed.")
+]
+GROUP = Annotated[list[str] | None, typer.Option(help="Only at cameras of this group; may be given several times ('' = at all cameras).")]
+TIME_ZONE = Annotated[str | None, typer.Option(help="Of the hours: UTC, Europe/Berlin, ...")]
+HOURS = Annotated[list[str] | None, typer.Option(help="Only then: 'mon-fri 08:00-18:00'; may be given several times ('' = always).")]
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -35,13 +47,51 @@ def add(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="Letters, digits, dots, underscores and dashes.")],
     collection: Annotated[str | None, typer.Option(help="The gallery whose people it lists (default: recognize.collection).")] = None,
+    description: DESCRIPTION = None,
+    alert_on: ALERT_ON = None,
+    colour: COLOUR = None,
+    sound: SOUND = None,
+    acknowledgement: ACKNOWLEDGEMENT = None,
+    group: GROUP = None,
+    time_zone: TIME_ZONE = None,
+    hours: HOURS = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Make a watchlist."""
     chosen = collection or ctx.obj.settings().recognize.collection
+    given = _policy(ctx.params)
 
     async def work(store: "WatchlistStore") -> None:
-        _say(as_json, await store.add(name, collection=chosen), f"watchlist {name} made; 'sightline watchlists put {name} PERSON' fills it")
+        from sightings.watchlists import Policy
+
+        made = await store.add(name, collection=chosen, policy=Policy(**given))
+        then = "alerts on strangers" if alert_on == "stranger" else f"made; 'sightline watchlists put {name} PERSON' fills it"
+        _say(as_json, made, f"watchlist {name} {then}")
+
+    _with_store(ctx, work)
+
+
+@app.command("set")
+def change(
+    ctx: typer.Context,
+    name: Annotated[str, NAME],
+    description: DESCRIPTION = None,
+    alert_on: ALERT_ON = None,
+    colour: COLOUR = None,
+    sound: SOUND = None,
+    acknowledgement: ACKNOWLEDGEMENT = None,
+    group: GROUP = None,
+    time_zone: TIME_ZONE = None,
+    hours: HOURS = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Change what a watchlist asks for; what is not named stays."""
+    changes = _policy(ctx.params)
+    if not changes:
+        raise UsageError("nothing to change: name at least one of the options that 'sightline watchlists set --help' lists")
+
+    async def work(store: "WatchlistStore") -> None:
+        _say(as_json, await store.change(name, changes), f"watchlist {name} changed")
 
     _with_store(ctx, work)
 
@@ -56,9 +106,11 @@ def list_watchlists(ctx: typer.Context, as_json: bool = JSON_OPTION) -> None:
             for one in found:
                 emit(watchlist_line(one))
             return
-        table = Table("name", "people", "collection", "raises alerts")
+        table = Table("name", "alerts on", "collection", "cameras", "hours", "raises alerts")
         for one in found:
-            table.add_row(one.name, str(one.subjects), one.collection, "yes" if one.enabled else "no")
+            who = "strangers" if one.policy.alert_on == "stranger" else f"{one.subjects} people"
+            where, when = ", ".join(one.policy.camera_groups) or "all", "some" if one.policy.active_hours else "always"
+            table.add_row(one.name, who, one.collection, where, when, "yes" if one.enabled else "no")
         console().print(table if found else "no watchlists yet; 'sightline watchlists add NAME' makes one")
 
     _with_store(ctx, work)
@@ -134,11 +186,12 @@ def alerts(
     since_s = None if since is None else parse_time(since, now_s=time.time(), option="--since")
 
     async def work(db: "Database") -> None:
-        from sightings.alerts import AlertStore
+        from sightings.alerts import AlertFilter, AlertStore
 
+        wanted = AlertFilter(watchlist=watchlist, since_s=since_s)
         store, found, cursor = AlertStore(db), list["StoredAlert"](), None
         while len(found) < limit:
-            page, cursor = await store.query(watchlist=watchlist, since_s=since_s, limit=min(PAGE, limit - len(found)), cursor=cursor)
+            page, cursor = await store.query(wanted, limit=min(PAGE, limit - len(found)), cursor=cursor)
             found += page
             if cursor is None:
                 break
@@ -155,6 +208,8 @@ def alert_line(alert: "StoredAlert") -> dict[str, Any]:
         "camera": alert.camera,
         "subject": alert.subject,
         "subject_id": alert.subject_id,
+        "kind": alert.kind,
+        "assigned_to": alert.assigned_to,
         "score": None if alert.score is None else round(alert.score, 4),
         "first_at": _time(alert.first_s),
         "last_at": _time(alert.last_s),
@@ -172,7 +227,28 @@ def watchlist_line(watchlist: "Watchlist") -> dict[str, Any]:
         "collection": watchlist.collection,
         "enabled": watchlist.enabled,
         "subjects": watchlist.subjects,
+        "description": watchlist.policy.description,
+        "alert_on": watchlist.policy.alert_on,
+        "colour": watchlist.policy.colour,
+        "sound": watchlist.policy.sound,
+        "acknowledgement": watchlist.policy.acknowledgement,
+        "camera_groups": list(watchlist.policy.camera_groups),
+        "time_zone": watchlist.policy.time_zone,
+        "active_hours": [interval.line() for interval in watchlist.policy.active_hours],
     }
+
+
+def _policy(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a policy that options name."""
+    from sightings.hours import parse_interval
+
+    names = ("description", "alert_on", "colour", "sound", "acknowledgement", "time_zone")
+    given = {name: options[name] for name in names if options[name] is not None}
+    if options["group"] is not None:
+        given["camera_groups"] = tuple(sorted({one for one in options["group"] if one}))
+    if options["hours"] is not None:
+        given["active_hours"] = tuple(parse_interval(one) for one in options["hours"] if one)
+    return given
 
 
 def _show_alerts(found: "list[StoredAlert]", *, as_json: bool) -> None:
@@ -183,7 +259,7 @@ def _show_alerts(found: "list[StoredAlert]", *, as_json: bool) -> None:
         return
     table = Table("raised", "watchlist", "who", "camera", "from", "to", "score")
     for line in lines:
-        who = escape(line["subject"] or "") or "[dim]erased[/]"
+        who = escape(line["subject"] or "") or ("[dim]stranger[/]" if line["kind"] == "stranger" else "[dim]erased[/]")
         table.add_row(
             line["raised_at"], line["watchlist"], who, line["camera"], line["first_at"], line["last_at"], str(line["score"] or "-")
         )  # fmt: skip

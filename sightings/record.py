@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 from msgspec.structs import astuple
@@ -16,6 +17,7 @@ from core.types import F32
 
 MAX_THUMBNAIL_BYTES = 1 << 20  # ours are about 10 KiB; a larger one is damage
 MAX_TEXT = 1000  # characters; ids are derived from camera names, which are at most 64 long
+AlertState = Literal["new", "acknowledged", "confirmed", "rejected", "closed"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_S = 32503680000.0  # year 3000; later times are damage, and must not sort above real ones for ever
 _INT32_MAX = (1 << 31) - 1
@@ -74,13 +76,16 @@ class StoredEpisode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAlert:
-    """An alert as people see it: somebody of a watchlist was seen."""
+    """An alert as people see it: somebody of a watchlist was seen, or a stranger."""
 
     alert_id: str
+    kind: Literal["match", "stranger"]
     watchlist: str
+    collection: str | None
+    """Of the watchlist; None for one that was removed before alerts kept it."""
     camera: str
     subject_id: str | None
-    """None, as the other things that say who it was, once the subject was erased."""
+    """None for strangers; also, as the other things that say who it was, once the subject was erased."""
     subject: str | None
     sighting_id: str | None
     """The best sighting when it was raised."""
@@ -89,8 +94,17 @@ class StoredAlert:
     """None when the identification was taken back since."""
     first_s: float
     last_s: float
-    state: str
+    state: AlertState
     raised_s: float
+    acknowledgement: bool
+    """Must be acknowledged before it is closed."""
+    acknowledged_by: str | None
+    acknowledged_s: float | None
+    assigned_to: str | None
+    colour: str | None
+    """Of the watchlist as it is now; None when that is gone."""
+    sound: str | None
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,8 @@ from core.errors import NotFoundError
 from core.ports import Database
 from core.sealing import SealedColumn
 from core.vault import label_of
-from sightings.alerts import follow_episodes, forget_alerts, raise_alerts
+from sightings.alerts_raise import follow_episodes, forget_alerts, raise_alerts, tell_alerts
+from sightings.alerts_strangers import raise_stranger_alerts
 from sightings.cursor import Cursor
 from sightings.drops import drop, drop_subject, forget_drops, sort_out
 from sightings.grouping import update_episodes
@@ -119,10 +120,13 @@ class SightingStore:
             episodes = await update_episodes(db, [stored[key] for key in (*kept_ids, *gone) if key in stored], kept_ids, gap=self._gap)
             await follow_episodes(db, episodes)
             alerts = await raise_alerts(db, episodes)
+            alerts += await raise_stranger_alerts(db, *_strangers(kept, stored), gap=self._gap)
             rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[]) order by s.first_at, s.sighting_id", kept_ids)
             await db.fetch(_TELL, [str(key) for key in (*kept_ids, *gone)])
+            await tell_alerts(db, alerts)
         new = frozenset(str(key) for key in kept_ids if key not in stored)
-        return Recorded(sightings=[stored_sighting(row) for row in rows], new=new, alerts=alerts, dropped=len(gone))
+        told = [alert for alert in alerts if alert.state == "new"]
+        return Recorded(sightings=[stored_sighting(row) for row in rows], new=new, alerts=told, dropped=len(gone))
 
     async def opt_out(self, subject_id: str) -> int:
         """Delete all that is stored of a subject's sightings, and wait for whoever stores more: part of the caller's transaction.
@@ -287,6 +291,13 @@ def _newest(arrivals: Sequence[Arrival]) -> list[Arrival]:
         if key not in newest or newest[key].sighting.revision < arrival.sighting.revision:
             newest[key] = arrival
     return list(newest.values())
+
+
+def _strangers(changed: Sequence[Arrival], stored: dict[uuid.UUID, dict[str, Any]]) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
+    """Return which of the sightings are strangers, and which were no subject before and are one now."""
+    outcomes = {uuid.UUID(arrival.sighting.sighting_id): arrival.sighting.outcome for arrival in changed}
+    named = [key for key, outcome in outcomes.items() if outcome == "subject" and key in stored and stored[key]["outcome"] != "subject"]
+    return [key for key, outcome in outcomes.items() if outcome == "stranger"], named
 
 
 async def _without_forgotten(db: Database, arrivals: Sequence[Arrival]) -> list[Arrival]:

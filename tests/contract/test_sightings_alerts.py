@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from core.errors import ConflictError, NotFoundError, UsageError
 from core.ports import Database
-from sightings.alerts import AlertStore
+from sightings.alerts import AlertFilter, AlertStore
 from sightings.record import Arrival, Filter, StoredAlert
 from sightings.store import SightingStore, forget_subject
 from sightings.watchlists import WatchlistStore
@@ -144,9 +144,12 @@ async def test_erasure_takes_the_person_out_of_alerts_and_watchlists(store: Sigh
 
 @pytest.mark.usefixtures("lists")
 async def test_other_processes_hear_of_an_alert_when_it_is_stored(store: SightingStore, db: Database) -> None:
-    async with db.listen("alert") as notes:
+    async with db.listen("event") as notes:
         (alert,) = await arrive(store, arrival("a", subject="alice"))
-        assert await asyncio.wait_for(anext(notes), 10) == alert.alert_id
+        number = await asyncio.wait_for(anext(notes), 10)
+    (event,) = await db.fetch("select * from event where event_id = $1", int(number))
+    told = (event["kind"], event["key"], event["revision"], event["camera"], event["collection"], event["watchlist"])
+    assert told == ("alert", alert.alert_id, 1, "door", "default", "wanted")
 
 
 @pytest.mark.usefixtures("lists")
@@ -165,12 +168,12 @@ async def test_alerts_come_in_pages_newest_first(store: SightingStore, db: Datab
         await arrive(store, arrival(f"t{n}", subject="alice", first_s=100 * n))
     reader = AlertStore(db)
     first, cursor = await reader.query(limit=3)
-    rest, end = await reader.query(limit=3, cursor=cursor, watchlist="wanted", since_s=0)
+    rest, end = await reader.query(AlertFilter(watchlist="wanted", since_s=0), limit=3, cursor=cursor)
     assert end is None
     assert [alert.first_s - NOW_S for alert in [*first, *rest]] == [400, 300, 200, 100, 0]
-    assert await reader.query(limit=3, watchlist="other") == ([], None)
+    assert await reader.query(AlertFilter(watchlist="other"), limit=3) == ([], None)
     with pytest.raises(UsageError, match="since: -1 is not a Unix time"):
-        await reader.query(limit=3, since_s=-1)
+        AlertFilter(since_s=-1)
 
 
 async def test_watchlists_are_kept_and_their_mistakes_named(lists: WatchlistStore) -> None:
@@ -208,7 +211,7 @@ async def test_whatever_arrives_every_episode_is_told_and_nothing_twice(
     db: Database, messages: list[tuple[int, int, int, int, str]], rng: random.Random
 ) -> None:
     """Each alert was raised for time that no other alert covered; each episode of a listed subject has an alert, no other has."""
-    await db.execute("truncate sighting, episode, alert")
+    await db.execute("truncate sighting, episode, alert cascade")
     store = SightingStore(db, episode_gap=GAP)
     queue = [arrival(f"t{t}", revision=r, first_s=first, last_s=first + length, subject=who) for t, r, first, length, who in messages]
     queue += rng.choices(queue, k=3)
@@ -240,7 +243,7 @@ def _overlap(one: Any, other: Any) -> bool:
 @given(starts=st.lists(st.integers(0, 400), min_size=1, max_size=8, unique=True), rng=st.randoms(use_true_random=False))
 @pytest.mark.usefixtures("lists")
 async def test_in_order_of_time_there_is_exactly_one_alert_an_episode(db: Database, starts: list[int], rng: random.Random) -> None:
-    await db.execute("truncate sighting, episode, alert")
+    await db.execute("truncate sighting, episode, alert cascade")
     store = SightingStore(db, episode_gap=GAP)
     for number, first in enumerate(sorted(starts)):
         one = arrival(f"t{number}", first_s=first, last_s=first + rng.randint(0, 20), subject="alice")

@@ -135,7 +135,7 @@ async def test_any_order_batching_and_duplication_ends_in_the_same_tables(
     ]
     outcomes = []
     for _ in range(2):
-        await db.execute("truncate sighting, episode, alert")
+        await db.execute("truncate sighting, episode, alert cascade")
         queue = arrivals + rng.choices(arrivals, k=3)
         rng.shuffle(queue)
         while queue:

@@ -29,7 +29,23 @@ async def _enrol(data: Path) -> None:
 def test_a_watchlist_from_its_making_to_its_end(tmp_path: Path) -> None:
     asyncio.run(_enrol(tmp_path))
     (made,) = watchlists(tmp_path, "add", "wanted", "--json")[1]
-    assert made == {"name": "wanted", "collection": "default", "enabled": True, "subjects": 0}
+    assert {key: made[key] for key in ("name", "collection", "enabled", "subjects", "alert_on", "active_hours")} == {
+        "name": "wanted",
+        "collection": "default",
+        "enabled": True,
+        "subjects": 0,
+        "alert_on": "match",
+        "active_hours": [],
+    }
+    options = ("--hours", "mon-fri 22:00-06:00", "--time-zone", "Europe/Berlin", "--group", "north", "--sound", "chime")
+    (changed,) = watchlists(tmp_path, "set", "wanted", *options, "--json")[1]
+    assert changed["active_hours"] == [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "22:00", "to": "06:00"}]
+    assert (changed["time_zone"], changed["camera_groups"], changed["sound"]) == ("Europe/Berlin", ["north"], "chime")
+    code, _, told = watchlists(tmp_path, "set", "wanted", "--hours", "late")
+    assert (code, told.strip()) == (
+        2,
+        "sightline: active hours 'late': expected for example 'mon-fri 08:00-18:00' or 'sat,sun 00:00-24:00'",
+    )
     code, lines, _ = watchlists(tmp_path, "put", "wanted", "Grace Hopper", "--json")
     assert (code, lines[0]["put"], lines[0]["subjects"]) == (0, 1, 1)
     code, lines, told = watchlists(tmp_path, "put", "wanted", "Nobody")

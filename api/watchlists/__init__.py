@@ -1,0 +1,1 @@
+"""Of whom somebody wants to hear."""
