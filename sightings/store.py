@@ -20,7 +20,9 @@ from sightings.alerts_strangers import raise_stranger_alerts
 from sightings.cursor import Cursor
 from sightings.drops import drop, drop_subject, forget_drops, sort_out
 from sightings.grouping import update_episodes
+from sightings.locks import LOCK_CAMERAS, LOCK_FORGETTING, LOCK_FORGETTING_SHARED, LOCK_TO_STORE
 from sightings.names import without_wrong_names
+from sightings.naming import names_of
 from sightings.record import Arrival, Filter, Recorded, SeenFace, StoredEpisode, StoredSighting, at, parse_id
 from sightings.rows import (
     SELECT_EPISODES,
@@ -51,10 +53,6 @@ MAX_PAGE = 500
 FACES_PAGE = 4000  # rows of 2 KB: 8 MB at a time
 FORGOTTEN_REASON = "erased"
 
-_LOCK_CAMERAS = "select pg_advisory_xact_lock(hashtextextended('sightline/sightings/' || camera, 0)) from unnest($1::text[]) camera"
-_LOCK_FORGETTING_SHARED = "select pg_advisory_xact_lock_shared(hashtextextended('sightline/forgetting', 0))"
-_LOCK_TO_STORE = f"{_LOCK_FORGETTING_SHARED} union all {_LOCK_CAMERAS}"
-_LOCK_FORGETTING = "select pg_advisory_xact_lock(hashtextextended('sightline/forgetting', 0))"
 _CLOSE_SILENT = """
 update sighting set closed = true
 where sighting_id in (
@@ -101,7 +99,7 @@ class SightingStore:
         """
         newest = _newest(arrivals)
         async with self._db.transaction() as db:
-            await db.fetch(_LOCK_TO_STORE, sorted({arrival.sighting.camera for arrival in newest}))
+            await db.fetch(LOCK_TO_STORE, sorted({arrival.sighting.camera for arrival in newest}))
             ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in newest]
             stored = {row["sighting_id"]: row for row in await db.fetch(SELECT_SPANS, ids)}
             changed = [
@@ -111,8 +109,10 @@ class SightingStore:
             ]
             if not changed:
                 return Recorded(sightings=[], alerts=[])
-            kept, gone = await sort_out(db, changed)
+            names = await names_of(db, changed)
+            kept, gone = await sort_out(db, [names.after_merges(arrival) for arrival in changed])
             kept = await without_wrong_names(db, await _without_forgotten(db, kept))
+            kept = [names.as_given(arrival) for arrival in kept]
             await db.executemany(UPSERT_SIGHTING, [sighting_row(arrival, now_s, db.vault) for arrival in kept])
             if gone:
                 await drop(db, gone)
@@ -136,7 +136,7 @@ class SightingStore:
         Returns:
             How many sightings were deleted.
         """
-        await self._db.fetch(_LOCK_FORGETTING)
+        await self._db.fetch(LOCK_FORGETTING)
         gone = await drop_subject(self._db, _id("subject", subject_id))
         await self._db.fetch(_TELL, [str(key) for key in gone])
         return len(gone)
@@ -240,11 +240,11 @@ class SightingStore:
             How many were deleted; 0 means that none is left.
         """
         async with self._db.transaction() as db:
-            await db.fetch(_LOCK_FORGETTING_SHARED)
+            await db.fetch(LOCK_FORGETTING_SHARED)
             old = await db.fetch(
                 "select sighting_id, camera from sighting where stored_at < $1 order by stored_at limit $2", at(before_s), limit
             )
-            await db.fetch(_LOCK_CAMERAS, sorted({row["camera"] for row in old}))
+            await db.fetch(LOCK_CAMERAS, sorted({row["camera"] for row in old}))
             ids = [row["sighting_id"] for row in old]
             gone = await db.fetch(SELECT_SPANS, ids)
             await db.execute("delete from sighting where sighting_id = any($1::uuid[])", ids)
@@ -275,7 +275,7 @@ async def forget_subject(db: Database, subject_id: str) -> int:
     """
     key = _id("subject", subject_id)
     async with db.transaction() as tx:
-        await tx.fetch(_LOCK_FORGETTING)
+        await tx.fetch(LOCK_FORGETTING)
         await tx.execute("insert into forgotten_subject (subject_id) values ($1) on conflict do nothing", key)
         rows = await tx.fetch(_FORGET, key, FORGOTTEN_REASON)
         await forget_alerts(tx, key)

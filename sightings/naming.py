@@ -1,0 +1,204 @@
+"""Sightings that get another name than recognition gave them: named by a person, or their subject turned out to be another one.
+
+Cameras go on telling of a track after that. What they tell of a sighting that a person named keeps the name; what names a subject that
+was merged into another is the other's.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from core.events import tell
+from core.ports import Database
+from sightings.alerts import follow_episodes
+from sightings.grouping import update_episodes
+from sightings.locks import LOCK_FORGETTING, LOCK_TO_STORE
+from sightings.record import Arrival
+from sightings.rows import SELECT_SPANS
+
+NAMED_REASON = "named"
+"""Of a sighting that a person named."""
+CHANNEL = "sighting"
+AT_ONCE = 200  # ids of a notification: a payload has less than 8,000 bytes
+
+_NAMES = """
+select 'given' as kind, n.sighting_id as key, n.subject_id, s.name, n.reference_id, null::uuid as merge_id
+from sighting_naming n join subject s using (subject_id) where n.sighting_id = any($1::uuid[])
+union all
+select 'merged', m.start_id, m.survivor_id, s.name, null, m.first_merge_id from (
+    with recursive chain as (
+        select merged_id as start_id, survivor_id, merge_id as first_merge_id from subject_merge
+        where undone_at is null and merged_id = any($2::uuid[])
+        union all
+        select c.start_id, m.survivor_id, c.first_merge_id
+        from chain c join subject_merge m on m.merged_id = c.survivor_id and m.undone_at is null)
+    select * from chain) m join subject s on s.subject_id = m.survivor_id
+"""
+_PART = "insert into subject_merge_part (merge_id, kind, part_id) values ($1, 'sighting', $2) on conflict do nothing"
+_GIVE = """
+update sighting set outcome = 'subject', reason = $2, subject_id = $3, subject = $4, reference_id = $5 where sighting_id = any($1::uuid[])
+"""
+_REMEMBER = """
+insert into sighting_naming (sighting_id, subject_id, reference_id) select unnest($1::uuid[]), $2, $3
+on conflict (sighting_id) do update set subject_id = excluded.subject_id, reference_id = excluded.reference_id, named_at = now()
+"""
+_HAND_OVER = "update sighting set subject_id = $2, subject = $3 where sighting_id = any($1::uuid[])"
+_TOLD = "select sighting_id, revision, camera, collection from sighting where sighting_id = any($1::uuid[])"
+_NOTIFY = f"""
+select pg_notify('{CHANNEL}', string_agg(id, ' ')) from unnest($1::text[]) with ordinality t (id, number) group by (number - 1) / {AT_ONCE}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    subject_id: str
+    subject: str
+    reference_id: str | None
+    merge_id: uuid.UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What arriving sightings are called whatever recognition says."""
+
+    given: dict[uuid.UUID, _Named]
+    """By sighting."""
+    merged: dict[uuid.UUID, _Named]
+    """By the subject that was merged."""
+
+    def after_merges(self, arrival: Arrival) -> Arrival:
+        """Return the sighting under the name of the subject that its own was merged into."""
+        sighting = arrival.sighting
+        now = self.merged.get(uuid.UUID(sighting.subject_id)) if sighting.subject_id else None
+        if now is None:
+            return arrival
+        return replace(arrival, sighting=msgspec.structs.replace(sighting, subject_id=now.subject_id, subject=now.subject))
+
+    def as_given(self, arrival: Arrival) -> Arrival:
+        """Return the sighting under the name that a person gave it."""
+        sighting = arrival.sighting
+        now = self.given.get(uuid.UUID(sighting.sighting_id))
+        if now is None:
+            return arrival
+        named = msgspec.structs.replace(
+            sighting,
+            outcome="subject",
+            reason=NAMED_REASON,
+            subject_id=now.subject_id,
+            subject=now.subject,
+            reference_id=now.reference_id,
+        )
+        return replace(arrival, sighting=named)
+
+
+async def names_of(db: Database, arrivals: Sequence[Arrival]) -> Names:
+    """Look up what arriving sightings are called; those that a merge renames are noted as its own, so that undoing it gives them back."""
+    ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in arrivals]
+    subjects = {uuid.UUID(arrival.sighting.subject_id) for arrival in arrivals if arrival.sighting.subject_id}
+    names = Names(given={}, merged={})
+    for row in await db.fetch(_NAMES, ids, list(subjects)):
+        reference_id = row["reference_id"] and str(row["reference_id"])
+        kind = names.given if row["kind"] == "given" else names.merged
+        kind[row["key"]] = _Named(str(row["subject_id"]), row["name"], reference_id, row["merge_id"])
+    for arrival, key in zip(arrivals, ids, strict=True):
+        subject_id = arrival.sighting.subject_id
+        if subject_id and (merged := names.merged.get(uuid.UUID(subject_id))):
+            await db.execute(_PART, merged.merge_id, key)
+    return names
+
+
+async def name_sightings(
+    tx: Database, sighting_ids: Sequence[str], *, subject: tuple[str, str], reference_id: str | None, gap: timedelta
+) -> int:
+    """Give sightings a name, once and for all, with the episodes that follow from it; no alert is raised for what is past.
+
+    Args:
+        tx: the transaction; nothing else may follow in it, for the event that is told last makes others wait.
+        sighting_ids: those of them that are there are named.
+        subject: id and name.
+        reference_id: what was enrolled from them, if anything was.
+        gap: the longest time between two sightings of one episode.
+
+    Returns:
+        How many were named.
+    """
+    ids = [uuid.UUID(one) for one in sighting_ids]
+    before = await _locked(tx, ids)
+    ids = [row["sighting_id"] for row in before]
+    subject_id, name = subject
+    await tx.execute(_GIVE, ids, NAMED_REASON, subject_id, name, reference_id)
+    await tx.execute(_REMEMBER, ids, subject_id, reference_id)
+    await _follow(tx, before, ids, gap)
+    return len(ids)
+
+
+async def move_sightings(tx: Database, from_id: str, to: tuple[str, str], *, gap: timedelta) -> dict[str, list[uuid.UUID]]:
+    """Hand everything that was seen of one subject to another: sightings, episodes, alerts, names that people gave.
+
+    Args:
+        tx: the transaction; it must hold no subject's lock yet.
+        from_id: whose.
+        to: id and name of who gets them.
+        gap: see name_sightings.
+
+    Returns:
+        What was moved: ids under ``sighting`` and ``alert``.
+    """
+    await tx.fetch(LOCK_FORGETTING)
+    sightings = await tx.fetch("select sighting_id from sighting where subject_id = $1 order by sighting_id", from_id)
+    alerts = await tx.fetch("select alert_id from alert where subject_id = $1 order by alert_id", from_id)
+    moved = {
+        "sighting": [row["sighting_id"] for row in sightings],
+        "alert": [row["alert_id"] for row in alerts],
+    }
+    await return_sightings(tx, moved, owners=(from_id, *to), gap=gap)
+    return moved
+
+
+async def return_sightings(tx: Database, moved: dict[str, list[uuid.UUID]], *, owners: tuple[str, str, str], gap: timedelta) -> None:
+    """Hand over some sightings and alerts of a subject; those that have another one by now, or are gone, stay as they are.
+
+    Args:
+        tx: the transaction.
+        moved: ids under ``sighting`` and ``alert``.
+        owners: id of who has them, id and name of who gets them.
+        gap: see name_sightings.
+    """
+    from_id, to_id, to_name = owners
+    await tx.fetch(LOCK_FORGETTING)
+    rows = await tx.fetch(
+        "select sighting_id from sighting where sighting_id = any($1::uuid[]) and subject_id = $2", moved["sighting"], from_id
+    )
+    ids = [row["sighting_id"] for row in rows]
+    before = await tx.fetch(SELECT_SPANS, ids)
+    await tx.execute(_HAND_OVER, ids, to_id, to_name)
+    await tx.execute("update sighting_naming set subject_id = $2 where sighting_id = any($1::uuid[])", ids, to_id)
+    await tx.execute(
+        "update alert set subject_id = $2, subject = $3 where alert_id = any($1::uuid[]) and subject_id = $4",
+        moved["alert"],
+        to_id,
+        to_name,
+        from_id,
+    )
+    episodes = await update_episodes(tx, before, ids, gap=gap)
+    await follow_episodes(tx, episodes)
+    await tx.fetch(_NOTIFY, [str(key) for key in ids])
+
+
+async def _locked(tx: Database, ids: Sequence[uuid.UUID]) -> list[dict[str, Any]]:
+    """Return the sightings as they are, with their cameras' writers kept out until the transaction ends."""
+    cameras = sorted({row["camera"] for row in await tx.fetch(SELECT_SPANS, list(ids))})
+    await tx.fetch(LOCK_TO_STORE, cameras)
+    return await tx.fetch(SELECT_SPANS, list(ids))
+
+
+async def _follow(tx: Database, before: list[dict[str, Any]], ids: list[uuid.UUID], gap: timedelta) -> None:
+    """Make episodes and alerts right again, and tell who follows what is seen."""
+    await follow_episodes(tx, await update_episodes(tx, before, ids, gap=gap))
+    await tx.fetch(_NOTIFY, [str(key) for key in ids])
+    for row in await tx.fetch(_TOLD, ids):
+        await tell(tx, "sighting", [(str(row["sighting_id"]), row["revision"])], camera=row["camera"], collection=row["collection"])
