@@ -1,16 +1,20 @@
 """The aiohttp application, and the server that runs it."""
 
+import asyncio
 import contextlib
 import warnings
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 import msgspec
 import structlog
 from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
 
+from api.access.address import networks
 from api.audit.keeping import AUDIT
+from api.connections import CONNECTIONS, Connections, guarded
 from api.middleware import TABLE, add_headers, around
 from api.openapi import openapi_document
 from api.route import Route
@@ -27,6 +31,7 @@ WAITING_SEARCHES = 16  # uploads in memory; at 30 to 100 ms a photo the last one
 SEARCHES_AT_ONCE = 2  # decoded photos in memory (up to 192 MB each): one before the models, one on its way
 WAITING_IMPORTS = 8  # uploads that hold their photos in memory
 SHUTDOWN_S = 5.0
+BACKLOG = 512  # connections that wait to be taken
 
 _log = structlog.get_logger(__name__)
 
@@ -69,20 +74,27 @@ async def serve(app: web.Application) -> AsyncIterator[str]:
         UnavailableError: the port is taken or the host is not ours.
     """
     settings = app[SERVICES].settings.api
+    connections = Connections(settings, app[SERVICES].metrics, exempt=networks(settings.trusted_proxies))
+    app[CONNECTIONS] = connections
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
+    listening: asyncio.Server | None = None
     try:
         try:
-            await web.TCPSite(runner, settings.host, settings.port).start()
+            listening = await asyncio.get_running_loop().create_server(
+                guarded(cast(Callable[[], asyncio.Protocol], runner.server), connections), settings.host, settings.port, backlog=BACKLOG
+            )
         except OSError as err:
             raise UnavailableError(
                 f"api: can't listen on {settings.host}:{settings.port}: {err.strerror}; choose another api.port"
             ) from err
-        host, port = runner.addresses[0][:2]
+        host, port = listening.sockets[0].getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         _log.info("api listens", url=url)
         yield url
     finally:
+        if listening is not None:
+            listening.close()
         await runner.cleanup()
 
 

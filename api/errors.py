@@ -1,5 +1,6 @@
 """From our errors to HTTP, in one table. The rest of the platform knows no status codes."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -64,6 +65,16 @@ class ForbiddenError(UsageError):
     code: ClassVar[str] = "forbidden"
 
 
+class TooManyRequestsError(UsageError):
+    """Who asks has asked too often."""
+
+    code: ClassVar[str] = "too_many_requests"
+
+    def __init__(self, message: str, *, retry_s: float) -> None:
+        super().__init__(message)
+        self.retry_s = retry_s
+
+
 class BusyError(UnavailableError):
     """More work waits than will be done soon."""
 
@@ -77,6 +88,7 @@ STATUS: Mapping[type[SightlineError], int] = {
     MediaTypeError: 415,
     UnauthorizedError: 401,
     ForbiddenError: 403,
+    TooManyRequestsError: 429,
     BusyError: 503,
     UsageError: 400,
     MessageError: 400,
@@ -123,7 +135,10 @@ def error_response(status: int, code: str, message: str, *, request_id: str, det
 def response_of(error: SightlineError, *, request_id: str) -> web.Response:
     """Return the answer to a request that failed with one of our errors."""
     details = error.details if isinstance(error, InvalidRequestError) else None
-    return error_response(status_of(error), error.code, str(error), request_id=request_id, details=details)
+    response = error_response(status_of(error), error.code, str(error), request_id=request_id, details=details)
+    if isinstance(error, TooManyRequestsError):
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_s)))
+    return response
 
 
 def response_of_http(error: web.HTTPException, *, request_id: str) -> web.Response:

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 import structlog
 from aiohttp import web
 
+from api.access.guard import admit, rate_headers, while_allowed
 from api.audit.keeping import check_purpose, keep, keep_begin
+from api.connections import CONNECTIONS
 from api.errors import error_response, response_of, response_of_http
 from api.idempotency import HEADER, once
-from api.principal import PRINCIPAL
 from api.route import Handler, Route
-from api.security import SECURITY_HEADERS, authenticate, check_host, check_origin
+from api.security import SECURITY_HEADERS, check_host, check_origin, cors_headers, preflight
 from api.services import services
 from core.errors import SightlineError, UnavailableError
 
@@ -33,13 +34,18 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID] = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
     route = _route(request)
     began_s = time.perf_counter()
+    connections = request.app.get(CONNECTIONS)
+    if connections is not None:
+        connections.asked(request.transport)
     status = 500  # what aiohttp answers when a handler breaks, and `add_headers` puts into our envelope
     try:
         response = await _answered(request, handler, route)
-        if route is not None and route.audit:
+        if route is not None and route.audit and response.status != 429:  # nothing was looked at, and strangers could fill the audit
             response = await _kept(request, route, response)
         status = response.status
     finally:
+        if connections is not None:
+            connections.answered(request.transport)
         label = route.path if route else "none"
         services(request).metrics.api_requests.labels(label, route.method if route else "none", str(status)).inc()
         if route is None or route.limit_s is not None:
@@ -80,15 +86,17 @@ async def _kept(request: web.Request, route: Route, response: web.StreamResponse
 async def _guarded(request: web.Request, handler: Handler, route: Route | None) -> web.StreamResponse:
     settings = services(request).settings.api
     check_host(request, settings)
-    check_origin(request)
-    if route is None or route.needs is not None:
-        request[PRINCIPAL] = authenticate(request, settings)
+    check_origin(request, settings)
+    if (response := preflight(request, settings)) is not None:
+        return response
+    await admit(request, route)
     if route is not None and route.needs is not None:
-        request[PRINCIPAL].require(route.needs)
         check_purpose(request, route)
     if route is not None and route.audit and route.limit_s is None:
         await keep_begin(request, route, request[REQUEST_ID])
     limit_s = route.limit_s if route else None
+    if route is not None and limit_s is None:
+        return await while_allowed(request, handler)
     try:
         async with asyncio.timeout(limit_s) as limit:
             if request.method == "POST" and route is not None and route.needs is not None and HEADER in request.headers:
@@ -116,5 +124,6 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers["Content-Length"] = str(len(ours.text or ""))  # aiohttp has counted its own text before this hook
     response.headers[ID_HEADER] = request_id
     response.headers["Server"] = "sightline"  # not which versions of what
+    response.headers.update(rate_headers(request) | cors_headers(request, services(request).settings.api))
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)

@@ -35,11 +35,15 @@ def openapi_document(routes: Sequence[Route], *, version: str) -> dict[str, Any]
         "openapi": "3.1.0",
         "info": {"title": "Sightline", "version": version, "description": "Face recognition: who is enrolled, who was seen, who is this."},
         "servers": [{"url": "/"}],
-        "security": [{"token": []}, {}],
+        "security": [{"key": []}, {"api_key": []}, {"session": []}],
         "paths": paths,
         "components": {
             "schemas": definitions.get("$defs", {}),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "Needed where api.token is set."}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key, a token of the identity provider, or api.token."},
+                "api_key": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "The same, as other systems send it."},
+                "session": {"type": "apiKey", "in": "cookie", "name": "sightline", "description": "See POST /v1/sessions."},
+            },
         },
     }
 
@@ -135,7 +139,7 @@ def _responses(route: Route, refs: Any) -> dict[str, Any]:
 
 def _common_errors(route: Route) -> Iterable[int]:
     """Return the errors that follow from what a route reads."""
-    yield from (403, 500, 503)
+    yield from (403, 429, 500, 503)
     if route.needs is not None:
         yield 401
     if route.query or route.body or route.form or route.audit:

@@ -105,6 +105,13 @@ class Principal:
         if permission not in self.permissions:
             raise ForbiddenError(f"{self.name} ({self.role}) may not do this: it needs the permission {permission}")
 
+    def covers(self, other: "Principal") -> bool:
+        """Tell whether all that another may do is allowed to this one too, so that this one may make, see and change the other."""
+        grants = ((self.collections, other.collections), (self.watchlists, other.watchlists), (self.camera_groups, other.camera_groups))
+        return other.permissions <= self.permissions and all(
+            mine is None or (theirs is not None and theirs <= mine) for mine, theirs in grants
+        )
+
     def require_collection(self, name: str) -> str:
         """Return the name of a granted collection. Raises NotFoundError for any other, there or not."""
         if self.collections is not None and name not in self.collections:

@@ -46,8 +46,8 @@ class Route:
     answers: Mapping[int, type[BaseModel] | Media] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
     """Statuses with the error envelope, beside those that every route may answer."""
-    needs: Permission | None
-    """What who asks must hold; None = nothing, not even to say who they are: health and the pages' own files."""
+    needs: Permission | Literal["identity"] | None
+    """What who asks must hold; ``identity`` = nothing, but they must prove who they are; None = not even that: health, pages, login."""
     audit: str = ""
     """The action under which the audit keeps each request, such as ``subject.read``; empty = not kept, for it touches nobody."""
     limit_s: float | None = REQUEST_S

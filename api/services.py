@@ -7,6 +7,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from api.access.authenticator import Authenticator
 from api.cameras.models import CameraView
 from api.history.follow import History
 from api.live.hub import EventHub
@@ -57,6 +58,8 @@ class ApiServices:
     metrics: Metrics
     db: Database
     """For the stores of the areas: a store is made where it is used, ``WatchlistStore(services(request).db)``. ``db.vault`` seals."""
+    access: Authenticator
+    """Who asks; its ``run`` is a service of the process."""
     events: EventHub
     sightings: SightingStore
     gallery: GalleryStore

@@ -1,5 +1,6 @@
 """All routes. Routing, permissions, audit and the OpenAPI document are made from this table, so nothing is served that is not described."""
 
+from api.access.routes import ROUTES as ACCESS
 from api.alerts.routes import ROUTES as ALERTS
 from api.audit.routes import ROUTES as AUDIT
 from api.cameras.routes import ROUTES as CAMERAS
@@ -14,6 +15,7 @@ from api.watchlists.routes import ROUTES as WATCHLISTS
 
 ROUTES: tuple[Route, ...] = (
     *SYSTEM,
+    *ACCESS,
     *GALLERY,
     *SEARCH,
     *HISTORY,

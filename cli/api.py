@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.first_key import key_teller, tell_first_key
 from cli.output import JSON_OPTION, run_async
 from core.settings import Settings
 
@@ -25,7 +26,7 @@ app = typer.Typer(help="Serve the API of a fleet.")
 @app.command()
 def api(
     ctx: typer.Context,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond this machine it needs api.token.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (default: this machine only).")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API and the live page (default: 8400).")] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -51,6 +52,7 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
     require_fleet(settings, log=False)
     check_api_settings(settings.api)
     async with open_gallery(settings) as gallery, open_history_for(settings, gallery) as history:
+        await tell_first_key(gallery.db, settings, key_teller(as_json=as_json))
         events = EventHub()
         services = _services(settings, gallery, events, history)
 
@@ -65,6 +67,7 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
         await run_process(
             process,
             [
+                Service(name="access", run=services.access.run),
                 Service(name="api", run=serving),
                 Service(name="history", run=history.run),
                 Service(name="live events", run=lambda: follow_live(gallery.db, services.sightings, events.publish_sighting)),
@@ -77,6 +80,7 @@ def _services(settings: Settings, gallery: "Gallery", events: "EventHub", histor
     """Return the parts behind the API; nothing is in this process but the models."""
     from datetime import timedelta
 
+    from api.access.authenticator import Authenticator
     from api.services import ApiServices
     from core.secrets import SecretBox
     from ingest.cameras import CameraStore
@@ -88,6 +92,7 @@ def _services(settings: Settings, gallery: "Gallery", events: "EventHub", histor
         settings=settings,
         metrics=gallery.metrics,
         db=gallery.db,
+        access=Authenticator(gallery.db, settings, gallery.metrics),
         events=events,
         sightings=SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s)),
         gallery=gallery.store,

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from api.access.authenticator import Authenticator
 from api.app import build_app, serve
 from api.cameras.models import CameraView
 from api.history.follow import History
@@ -39,6 +40,7 @@ class Platform:
     settings: Settings
     gallery: Gallery
     log: MemoryLog
+    access: Authenticator
     events: EventHub
     cameras: CameraStore
     sightings: SightingStore
@@ -62,6 +64,7 @@ class Platform:
                 Service(name="retention", run=self.retention.run),
                 Service(name="camera events", run=self._tell_cameras),
                 Service(name="history", run=self.history.run),
+                Service(name="access", run=self.access.run),
                 Service(name="api", run=self._serve),
             ],
             stop,
@@ -120,6 +123,7 @@ class Platform:
             settings=self.settings,
             metrics=gallery.metrics,
             db=gallery.db,
+            access=self.access,
             events=self.events,
             sightings=self.sightings,
             gallery=gallery.store,
@@ -162,6 +166,7 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
             settings=settings,
             gallery=gallery,
             log=log,
+            access=Authenticator(gallery.db, settings, gallery.metrics),
             events=events,
             cameras=cameras,
             sightings=sightings,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.first_key import key_teller, tell_first_key
 from cli.output import JSON_OPTION, console, emit, run_async
 from core.settings import Settings
 
@@ -19,7 +20,7 @@ app = typer.Typer(help="Run the whole platform in this process: cameras, recogni
 @app.command()
 def run(
     ctx: typer.Context,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond this machine it needs api.token.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (default: this machine only).")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API and the live page (default: 8400).")] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -41,6 +42,7 @@ async def _run(settings: Settings, *, as_json: bool) -> None:
 
     check_api_settings(settings.api)
     async with open_platform(settings) as platform:
+        await tell_first_key(platform.gallery.db, settings, key_teller(as_json=as_json))
         await _welcome(platform, as_json=as_json)
         watching = asyncio.create_task(follow_sightings(platform.events, _emit if as_json else _Printer()), name="watch")
         try:

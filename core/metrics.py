@@ -208,6 +208,13 @@ class Metrics:
         self.audit_seconds = self._histogram("sightline_audit_write_seconds", "One transaction of the audit, of one or many entries")
         self._of_search()
         self.api_requests = self._counter("sightline_api_requests_total", "Requests by route and status", "route", "method", "status")
+        self.api_refused = self._counter(
+            "sightline_api_refused_total",
+            "Requests refused, by reason (unauthorized, forbidden, csrf, login, rate, quota, anonymous)",
+            "reason",
+        )
+        self.api_connections = self._gauge("sightline_api_connections", "Open connections")
+        self.api_connections_cut = self._counter("sightline_api_connections_cut_total", "Connections cut, by reason (full, slow)", "reason")
         self.api_seconds = self._histogram("sightline_api_request_seconds", "Request time by route", "route")
 
     def _of_search(self) -> None:

@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -26,6 +26,10 @@ from core.outbound import HOST_NAME, LOOPBACK_NETWORKS, PRIVATE_NETWORKS
 SETTINGS_FILE = "sightline.toml"
 SECRETS_DIR_VARIABLE = "SIGHTLINE_SECRETS_DIR"
 Rate = Annotated[float, Field(gt=0, lt=1)]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}$")]
+Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?$")]
+ProviderUrl = Annotated[str, Field(pattern=r"^(https://|http://(localhost|127\.0\.0\.1)[:/])")]
+"""HTTPS, or this machine for tests: whoever can change the keys on their way can make any token."""
 
 
 class _Group(BaseModel):
@@ -99,14 +103,78 @@ class HistorySettings(_Group):
 
 
 class ApiSettings(_Group):
-    """The HTTP server. Binds to this machine only by default."""
+    """The HTTP server. Binds to this machine only by default; nothing but health and the pages' own files is open without a key."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8400
     max_upload_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 << 20
     token: SecretStr | None = None
-    """When set, every request but health and the pages' own files needs ``Authorization: Bearer``; at least 16 ASCII characters.
-    Required when host is not loopback."""
+    """An administrator's bearer token that is not in the database; at least 16 ASCII characters. None = the first start makes a key."""
+    names: tuple[HostName, ...] = ()
+    """Host names under which this server is asked, beside its own address: those of a proxy on this machine."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed: ``10.0.0.5``, ``10.1.0.0/16``."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Web sites whose scripts may use the API with a key (never with a session): ``https://app.example``."""
+    session_s: Annotated[float, Field(ge=60, le=30 * 86400)] = 12 * 3600.0
+    """A session of the console ends after this, however it is used."""
+    session_idle_s: Annotated[float, Field(ge=120, le=30 * 86400)] = 3600.0
+    """A session that is not used for so long ends."""
+    rate_per_minute: Annotated[int, Field(ge=0, le=10_000_000)] = 60_000
+    """Requests of a key, user or identity that has no limit of its own; 0 = any number. Each process counts for itself."""
+    anonymous_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 600
+    """Requests of an address that does not prove who it is, health checks aside."""
+    max_connections: Annotated[int, Field(ge=10, le=100_000)] = 2000
+    """Open at once; further ones are closed at once."""
+    max_connections_per_address: Annotated[int, Field(ge=10, le=100_000)] = 200
+    """The same of one address, this machine and trusted proxies aside."""
+    headers_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """A connection that has not sent a whole request head within this time is closed."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            try:
+                ip_network(entry)
+            except ValueError as err:
+                raise ValueError(f"{entry!r} is no address or network such as 10.1.0.0/16") from err
+        return entries
+
+
+class OidcSettings(_Group):
+    """An OpenID Connect provider whose bearer tokens are taken; off while issuer is empty."""
+
+    issuer: ProviderUrl | Literal[""] = ""
+    """Exactly as the tokens' ``iss``."""
+    audience: str = ""
+    """What the tokens' ``aud`` must name: this API at the provider."""
+    jwks_url: ProviderUrl | Literal[""] = ""
+    """Where the provider's public keys are; empty = as its discovery document says."""
+    algorithms: tuple[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"], ...] = (
+        "RS256",
+        "ES256",
+        "EdDSA",
+    )
+    """By which tokens may be signed."""
+    role_claim: str = "roles"
+    """The claim with the roles, a list or words with spaces between; dots go down: ``realm_access.roles``."""
+    roles: dict[str, Literal["viewer", "operator", "admin", "enroller", "service"]] = {}
+    """Value of that claim -> role here; a token without any of them is refused."""
+    collections_claim: str = ""
+    """The claim with the names of granted collections; a token without it is granted none. Empty = all are granted."""
+    watchlists_claim: str = ""
+    """Likewise of watchlists."""
+    camera_groups_claim: str = ""
+    """Likewise of camera groups."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "OidcSettings":
+        if self.issuer and not self.audience:
+            raise ValueError("audience: is needed with issuer, or tokens for other services would be taken here")
+        if self.issuer and not self.roles:
+            raise ValueError("roles: is needed with issuer, or no token would give a role")
+        return self
 
 
 class StorageSettings(_Group):
@@ -267,6 +335,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     storage: StorageSettings = StorageSettings()
     jobs: JobSettings = JobSettings()
+    oidc: OidcSettings = OidcSettings()
     outbound: OutboundSettings = OutboundSettings()
     audit: AuditSettings = AuditSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -99,6 +99,12 @@ class FixedCameras:
         """Nobody else waits for what was stopped."""
 
 
+async def camera_names(db: Database, groups: frozenset[str]) -> frozenset[str]:
+    """Return the names of the cameras that belong to any of some groups."""
+    rows = await db.fetch("select name from camera where groups && $1::text[]", sorted(groups))
+    return frozenset(row["name"] for row in rows)
+
+
 class CameraStore:
     """The table ``camera``. Thread rule: event loop."""
 

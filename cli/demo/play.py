@@ -13,6 +13,7 @@ from cli.demo.footage import ensure_footage
 from cli.demo.script import CAMERAS, KNOWN, CameraScript
 from cli.demo.summary import Account, Showing, Summary, summarize
 from cli.demo.view import CameraState, Seen, View
+from cli.first_key import tell_first_key
 from cli.platform import Platform, open_platform
 from cli.watch import follow_sightings
 from core.errors import NotFoundError, SightlineError
@@ -83,6 +84,7 @@ async def show(settings: Settings, view: View, programme: Programme, *, once: bo
     async with open_platform(settings) as platform:
         await enrol_known(platform.gallery.enroller)
         await _place_cameras(platform, programme, loop=not once)
+        await tell_first_key(platform.gallery.db, settings, view.admin_key)
         watch, stop = _Watch(), asyncio.Event()
         view.ready(
             url=f"http://{settings.api.host}:{settings.api.port}",

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.demo.summary import Account, Finding, Summary
+from cli.first_key import NOTE
 from cli.output import emit
 
 ROWS = 14  # sightings that stay on the screen
@@ -66,6 +67,10 @@ class View(Protocol):
         """Say what is being done before the cameras run."""
         ...
 
+    def admin_key(self, key: str) -> None:
+        """Tell the key that the first start has made, this once."""
+        ...
+
     def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], note: str) -> None:
         """Say that the cameras run."""
         ...
@@ -102,6 +107,11 @@ class TableView:
         """Show a spinner."""
         self._status.update(what)
         self._status.start()
+
+    def admin_key(self, key: str) -> None:
+        """Print it above the table."""
+        self._status.stop()
+        self._console.print(f"[bold]{NOTE}[/]\n  {key}", soft_wrap=True)
 
     def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], note: str) -> None:
         """Open the table."""
@@ -177,6 +187,10 @@ class LineView:
         """Print it."""
         self._say(what)
 
+    def admin_key(self, key: str) -> None:
+        """Print it."""
+        self._say(f"{NOTE} {key}")
+
     def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], note: str) -> None:
         """Say what runs."""
         self._say(f"Sightline demo: enrolled {', '.join(people)}; cameras {', '.join(cameras)}; API on {url}")
@@ -213,6 +227,10 @@ class JsonView:
     def preparing(self, what: str) -> None:
         """Emit ``preparing``."""
         emit({"event": "preparing", "what": what})
+
+    def admin_key(self, key: str) -> None:
+        """Emit ``admin_key``."""
+        emit({"event": "admin_key", "key": key})
 
     def ready(self, *, url: str, people: Sequence[str], cameras: Sequence[str], note: str) -> None:
         """Emit ``ready``."""

@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 from pydantic import SecretStr
 
+from api.access.authenticator import Authenticator
 from api.cameras.models import CameraView
 from api.history.follow import History, Threads
 from api.history.index import HistoryIndex
@@ -211,17 +212,20 @@ def calibration() -> Calibration:
 def services(
     db: Database, *, api: ApiSettings | None = None, platform: Platform | None = None, vision: PaperVision | None = None
 ) -> ApiServices:
-    """Return services over a database; change single ones with dataclasses.replace."""
-    settings = Settings(api=api or ApiSettings(token=SecretStr(TOKEN)))
+    """Return services over a database; change single ones with dataclasses.replace. Without a token in ``api``, TOKEN is it."""
+    api = api or ApiSettings()
+    settings = Settings(api=api if api.token else api.model_copy(update={"token": SecretStr(TOKEN)}))
     gallery = GalleryStore(db, forget=forget_subject)
     platform = platform or Platform()
     matcher = platform.matcher
+    metrics = Metrics()
     policy = ThresholdPolicy(calibration=calibration(), settings=settings.recognize)
     book = Rulebook()
     return ApiServices(
         settings=settings,
-        metrics=Metrics(),
+        metrics=metrics,
         db=db,
+        access=Authenticator(db, settings, metrics),
         events=EventHub(),
         sightings=SightingStore(db, episode_gap=timedelta(seconds=30)),
         gallery=gallery,

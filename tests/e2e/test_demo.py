@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -87,16 +88,24 @@ def looping(data_dir: Path, events: list[dict[str, Any]]) -> Iterator[subprocess
     demo.communicate()
 
 
-def test_a_second_start_serves_the_api_and_ends_cleanly_on_ctrl_c(looping: subprocess.Popen[str]) -> None:
+def test_the_first_start_told_one_key(events: list[dict[str, Any]]) -> None:
+    (told,) = [event for event in events if event["event"] == "admin_key"]
+    assert re.fullmatch(r"sl_[A-Za-z0-9]{12}_[A-Za-z0-9_-]{43}", told["key"])
+
+
+def test_a_second_start_serves_the_api_and_ends_cleanly_on_ctrl_c(looping: subprocess.Popen[str], events: list[dict[str, Any]]) -> None:
+    (key,) = [event["key"] for event in events if event["event"] == "admin_key"]
     assert looping.stdout is not None
     url = ""
     for line in looping.stdout:
         event = json.loads(line)
         assert "painting" not in event.get("what", "")
+        assert event["event"] != "admin_key"
         url = event.get("url", url)
         if event["event"] == "sighting" and event["sighting"]["outcome"] == "subject":
             break
-    with urllib.request.urlopen(f"{url}/v1/sightings?limit=1", timeout=10) as answer:
+    request = urllib.request.Request(f"{url}/v1/sightings?limit=1", headers={"Authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
         assert json.load(answer)["sightings"]
     looping.send_signal(signal.SIGINT)
     _, err = looping.communicate(timeout=30)

@@ -1,0 +1,96 @@
+"""Before a handler runs: who asks, how often, may they; and while a stream runs: may they still."""
+
+import asyncio
+import math
+from typing import Final
+
+from aiohttp import web
+
+from api.access.authenticator import Identity
+from api.access.limits import Verdict
+from api.errors import ForbiddenError, TooManyRequestsError, UnauthorizedError
+from api.principal import PRINCIPAL, principal
+from api.route import Handler, Route
+from api.services import services
+from core.errors import UnavailableError
+from core.runner import first_error
+
+IDENTITY = web.RequestKey("identity", Identity)
+RATE = web.RequestKey("rate", Verdict)
+STREAM_CHECK_S: Final = 0.5
+"""How soon a stream of somebody who may no longer see it ends."""
+
+
+async def admit(request: web.Request, route: Route | None) -> None:
+    """Let a request in; paths that are no route need proof too, so that nobody learns what there is.
+
+    Raises:
+        UnauthorizedError, ForbiddenError, TooManyRequestsError: as their names say.
+    """
+    access = services(request).access
+    if route is not None and route.needs is None:
+        if route.tag != "health":
+            access.count_stranger(request)
+        return
+    identity = await access.authenticate(request)
+    request[IDENTITY], request[PRINCIPAL] = identity, identity.principal
+    if (verdict := access.limit(identity)) is not None:
+        request[RATE] = verdict
+    if route is not None and route.needs is not None and route.needs != "identity":
+        try:
+            identity.principal.require(route.needs)
+        except ForbiddenError:
+            services(request).metrics.api_refused.labels("forbidden").inc()
+            raise
+
+
+async def while_allowed(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Run the handler of a stream, and cut its connection when who asks may no longer see it, or sees something else by now."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(_watch(request), name="still allowed?")
+            try:
+                return await handler(request)
+            finally:
+                watcher.cancel()
+    except BaseExceptionGroup as failed:
+        raise first_error(failed) from failed
+
+
+async def visible_cameras(request: web.Request) -> frozenset[str] | None:
+    """Return the names of the cameras that who asks may see, at most a second old; None = all there are and will be."""
+    granted = principal(request).camera_groups
+    return None if granted is None else await services(request).access.cameras(granted)
+
+
+def rate_headers(request: web.Request) -> dict[str, str]:
+    """Return the headers that say how often who asks may ask again."""
+    rate = request.get(RATE)
+    if rate is None:
+        return {}
+    return {
+        "RateLimit-Limit": str(rate.limit),
+        "RateLimit-Remaining": str(rate.left),
+        "RateLimit-Reset": str(math.ceil(rate.full_s)),
+    }
+
+
+async def _watch(request: web.Request) -> None:
+    while True:
+        await asyncio.sleep(STREAM_CHECK_S)
+        if not await _still_allowed(request):
+            if request.transport is not None:
+                request.transport.abort()
+            return
+
+
+async def _still_allowed(request: web.Request) -> bool:
+    access = services(request).access
+    try:
+        identity = await access.authenticate(request)
+    except (UnauthorizedError, ForbiddenError, TooManyRequestsError):
+        return False
+    except UnavailableError:
+        return True  # the database is away for the moment: nothing new comes through this stream either
+    access.note_use(identity)
+    return identity.principal == principal(request)
