@@ -14,7 +14,7 @@ import msgspec
 
 from core.events import tell
 from core.ports import Database
-from sightings.alerts import follow_episodes
+from sightings.alerts_raise import follow_episodes
 from sightings.grouping import update_episodes
 from sightings.locks import LOCK_FORGETTING, LOCK_TO_STORE
 from sightings.record import Arrival
