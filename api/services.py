@@ -11,6 +11,7 @@ from api.access.authenticator import Authenticator
 from api.cameras.models import CameraView
 from api.history.follow import History
 from api.live.hub import EventHub
+from api.recognize.cache import LookCache
 from api.system.models import ReadyCheck
 from api.work import Turns
 from core.errors import UnavailableError
@@ -67,6 +68,8 @@ class ApiServices:
     still: StillRecognizer
     history: History
     """Searches the past; who composes the process runs it."""
+    looks: LookCache
+    """What was found on photos lately; who composes the process lets it follow the gallery."""
     await_visible: Callable[[int], Awaitable[None]]
     """Returns when the matcher has the given generation of the gallery; UnavailableError when it does not come to it."""
     policy: ThresholdPolicy

@@ -7,6 +7,7 @@ from api.cameras.routes import ROUTES as CAMERAS
 from api.gallery.routes import ROUTES as GALLERY
 from api.history.routes import ROUTES as HISTORY
 from api.live.routes import ROUTES as LIVE
+from api.recognize.routes import ROUTES as RECOGNIZE
 from api.route import Route
 from api.search.routes import ROUTES as SEARCH
 from api.sightings.routes import ROUTES as SIGHTINGS
@@ -19,6 +20,7 @@ ROUTES: tuple[Route, ...] = (
     *GALLERY,
     *SEARCH,
     *HISTORY,
+    *RECOGNIZE,
     *SIGHTINGS,
     *CAMERAS,
     *LIVE,

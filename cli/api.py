@@ -70,6 +70,7 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
                 Service(name="access", run=services.access.run),
                 Service(name="api", run=serving),
                 Service(name="history", run=history.run),
+                Service(name="result cache", run=lambda: services.looks.follow(gallery.db)),
                 Service(name="live events", run=lambda: follow_live(gallery.db, services.sightings, events.publish_sighting)),
             ],
             as_json=as_json,
@@ -81,6 +82,7 @@ def _services(settings: Settings, gallery: "Gallery", events: "EventHub", histor
     from datetime import timedelta
 
     from api.access.authenticator import Authenticator
+    from api.recognize.cache import LookCache
     from api.services import ApiServices
     from core.secrets import SecretBox
     from ingest.cameras import CameraStore
@@ -99,6 +101,7 @@ def _services(settings: Settings, gallery: "Gallery", events: "EventHub", histor
         enroller=gallery.enroller,
         still=gallery.still,
         history=history,
+        looks=LookCache(most_bytes=settings.api.cache_bytes, metrics=gallery.metrics),
         await_visible=gallery.matching.await_visible,
         policy=gallery.policy,
         book=gallery.book,

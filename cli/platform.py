@@ -11,6 +11,7 @@ from api.app import build_app, serve
 from api.cameras.models import CameraView
 from api.history.follow import History
 from api.live.hub import EventHub
+from api.recognize.cache import LookCache
 from api.services import ApiServices
 from api.system.models import ReadyCheck
 from cli.compose import IN_PROCESS, Gallery, open_gallery
@@ -49,6 +50,7 @@ class Platform:
     record: SightingsService
     retention: Retention
     history: History
+    looks: LookCache
 
     async def run(self, stop: asyncio.Event) -> None:
         """Live until ``stop`` is set or a signal comes; then drain from the cameras to the record.
@@ -65,6 +67,7 @@ class Platform:
                 Service(name="camera events", run=self._tell_cameras),
                 Service(name="history", run=self.history.run),
                 Service(name="access", run=self.access.run),
+                Service(name="result cache", run=lambda: self.looks.follow(self.gallery.db)),
                 Service(name="api", run=self._serve),
             ],
             stop,
@@ -130,6 +133,7 @@ class Platform:
             enroller=gallery.enroller,
             still=gallery.still,
             history=self.history,
+            looks=self.looks,
             await_visible=gallery.matching.await_visible,
             policy=gallery.policy,
             book=gallery.book,
@@ -182,5 +186,6 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
             ),
             record=SightingsService(log=log, store=sightings, metrics=gallery.metrics, publish_event=events.publish_sighting),
             history=history,
+            looks=LookCache(most_bytes=settings.api.cache_bytes, metrics=gallery.metrics),
             retention=Retention(store=sightings, keep=timedelta(days=settings.sightings.retention_days), metrics=gallery.metrics),
         )

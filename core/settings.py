@@ -108,6 +108,8 @@ class ApiSettings(_Group):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8400
     max_upload_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 << 20
+    cache_bytes: Annotated[int, Field(ge=0, le=1 << 36)] = 64 << 20
+    """Memory for what was found on photos that come again to ``POST /v1/recognize``: about 12 KB a photo with one face; 0 = none."""
     token: SecretStr | None = None
     """An administrator's bearer token that is not in the database; at least 16 ASCII characters. None = the first start makes a key."""
     names: tuple[HostName, ...] = ()

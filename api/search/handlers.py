@@ -11,6 +11,7 @@ from api.notes import note
 from api.principal import principal
 from api.route import answer
 from api.search.comparing import Asked, asked_of, candidate_views, compare, fpir_of
+from api.search.looked import Looked
 from api.search.models import (
     EmbeddingSearch,
     FaceView,
@@ -24,7 +25,7 @@ from api.search.models import (
     VerifyAnswer,
     VerifyForm,
 )
-from api.search.probes import Looked, best_face, best_of_photo, face_of_sighting, look, read_photo, vector_of_reference, vector_of_text
+from api.search.probes import best_face, best_of_photo, face_of_sighting, look, read_photo, vector_of_reference, vector_of_text
 from api.services import services
 from api.uploads import check, read_form, read_json
 from core.errors import NotFoundError
@@ -54,7 +55,7 @@ async def search(request: web.Request) -> web.Response:
             **_terms(request, asked, found, threshold),
             width_px=looked.width_px,
             height_px=looked.height_px,
-            faces=[_face(request, face, found.references) for face in faces],
+            faces=[face_view(request, face, found.references) for face in faces],
         )
     )
 
@@ -177,7 +178,9 @@ def _terms(request: web.Request, asked: Asked, found: MatchAnswer, threshold: fl
     }
 
 
-def _face(request: web.Request, face: FaceAnswer, references: int) -> FaceView:
+def face_view(request: web.Request, face: FaceAnswer, references: int) -> FaceView:
+    """Return a face as the API shows it."""
+
     def threshold(one: Candidate) -> float:
         return face.thresholds.get(one.subject_id, face.threshold)
 

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import binascii
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from api.errors import UnprocessableError
 from api.principal import principal
+from api.search.looked import Looked
 from api.services import SEARCHING, services
 from api.uploads import Form, Upload, read_form
 from core.errors import NotFoundError, UsageError
@@ -19,19 +19,10 @@ from core.photo import decode_photo
 from core.types import F32, Faces, Image
 from enrollment.judge import face_weights
 from enrollment.vectors import ReferenceVectors
-from recognize.still import LookedAt, Pick
+from recognize.still import Pick
 from sightings.record import SeenFace
 
 SMALLEST_NORM = 1e-6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """A photo that was looked at."""
-
-    width_px: int
-    height_px: int
-    at: LookedAt
 
 
 async def read_photo(request: web.Request) -> tuple[Form, Upload]:

@@ -18,6 +18,7 @@ from api.cameras.models import CameraView
 from api.history.follow import History, Threads
 from api.history.index import HistoryIndex
 from api.live.hub import EventHub
+from api.recognize.cache import LookCache
 from api.services import ApiServices
 from api.system.models import ReadyCheck
 from core.errors import UnavailableError
@@ -83,6 +84,7 @@ class PaperMatcher:
     subjects: dict[str, str] = field(default_factory=dict)
     """Ids of those who are in the database too."""
     away: bool = False
+    generation: int = 0
 
     async def search(self, probes: F32, *, model: str, collection: str, k: int) -> MatchAnswer:
         if self.away:
@@ -102,7 +104,7 @@ class PaperMatcher:
                     for rank, (score, name) in enumerate(scores, 1)
                 )
             )
-        return MatchAnswer(candidates=tuple(candidates), generation=1, references=len(self.known))
+        return MatchAnswer(candidates=tuple(candidates), generation=self.generation, references=len(self.known))
 
     async def await_visible(self, generation: int) -> None:
         if self.away:
@@ -239,6 +241,7 @@ def services(
             metrics=Metrics(),
             threads=Threads.start(),
         ),
+        looks=LookCache(most_bytes=settings.api.cache_bytes, metrics=Metrics()),
         still=StillRecognizer(vision=vision or PaperVision(), matcher=matcher, policy=policy, book=book),  # type: ignore[arg-type]
         await_visible=matcher.await_visible,
         policy=policy,
