@@ -12,6 +12,7 @@ from api.route import Route
 from api.search.routes import ROUTES as SEARCH
 from api.sightings.routes import ROUTES as SIGHTINGS
 from api.system.routes import ROUTES as SYSTEM
+from api.thresholds.routes import ROUTES as THRESHOLDS
 from api.watchlists.routes import ROUTES as WATCHLISTS
 
 ROUTES: tuple[Route, ...] = (
@@ -27,4 +28,5 @@ ROUTES: tuple[Route, ...] = (
     *AUDIT,
     *WATCHLISTS,
     *ALERTS,
+    *THRESHOLDS,
 )

@@ -36,6 +36,25 @@ from threshold t join watchlist w on w.name = t.key and w.enabled join watchlist
 where t.level = 'watchlist'
 """
 _EXEMPLARS = "select feedback_id, subject_id, model, embedding from feedback where verdict = 'wrong_person'"
+Grants = tuple[list[str] | None, list[str] | None, list[str] | None]
+"""Collections, watchlists and camera groups whose thresholds somebody may see; None = all."""
+EVERYTHING: Grants = (None, None, None)
+# of a threshold t; $1 to $3 are grants
+_GRANTED = """(
+    t.level = 'deployment'
+    or (t.level = 'collection' and ($1::text[] is null or t.key = any($1)))
+    or (t.level = 'watchlist' and ($2::text[] is null or t.key = any($2))
+        and exists (select from watchlist w where w.name = t.key and ($1 is null or w.collection = any($1))))
+    or (t.level = 'camera' and ($3::text[] is null or exists (select from camera c where c.name = t.key and c.groups && $3)))
+    or (t.level = 'subject' and exists (
+        select from subject s where s.subject_id::text = t.key and ($1 is null or s.collection = any($1)))))"""
+_ONE = f"select {_COLUMNS} from threshold t where {_GRANTED} and t.level = $4 and t.key = $5"
+_MANY = f"""
+select {_COLUMNS} from threshold t
+where {_GRANTED} and ($4::text is null or t.level = $4) and (array_position($5::text[], t.level) - 1, t.key) > ($6, $7)
+order by array_position($5::text[], t.level), t.key limit $8
+"""
+_OWNER = f"select from (select $4::text as level, $5::text as key) t where {_GRANTED}"
 _OWNERS = {
     "collection": "select from collection where name = $1",
     "watchlist": "select from watchlist where name = $1",
@@ -57,10 +76,11 @@ class Threshold:
 
 
 class ThresholdStore:
-    """The table ``threshold``. Thread rule: one event loop; any number of processes."""
+    """The table ``threshold``. What is not granted is as if it were not there. Thread rule: one event loop; any number of processes."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, grants: Grants = EVERYTHING) -> None:
         self._db = db
+        self._grants = grants
 
     async def put(self, level: Level, key: str, target: Target, *, actor: str, version: int | None = None) -> Threshold:
         """Set a threshold; every process follows within a second.
@@ -77,7 +97,7 @@ class ThresholdStore:
         """
         async with self._db.transaction() as tx:
             await tx.fetch(_LOCK, level, key)
-            await _check_owner(tx, level, key)
+            await self._check_owner(tx, level, key)
             if version is not None:
                 await _check_version(tx, level, key, version)
             rows = await tx.fetch(_PUT, level, key, target.score, target.far, target.fpir, actor)
@@ -85,31 +105,41 @@ class ThresholdStore:
 
     async def get(self, level: Level, key: str) -> Threshold:
         """Return what is set at a place. Raises NotFoundError."""
-        rows = await self._db.fetch(f"select {_COLUMNS} from threshold where level = $1 and key = $2", level, key)
+        rows = await self._db.fetch(_ONE, *self._grants, level, key)
         if not rows:
             raise _unset(level, key)
         return _threshold(rows[0])
 
     async def all(self, *, level: Level | None = None, after: tuple[int, str] = (-1, ""), limit: int = MAX_PAGE) -> list[Threshold]:
         """Return a page of thresholds, by level, then key: those behind ``after`` (number of the level, key)."""
-        rows = await self._db.fetch(
-            f"select {_COLUMNS} from threshold where ($1::text is null or level = $1) "
-            "and (array_position($2::text[], level) - 1, key) > ($3, $4) order by array_position($2::text[], level), key limit $5",
-            level,
-            list(LEVELS),
-            *after,
-            max(1, min(limit, MAX_PAGE + 1)),
-        )
-        return [_threshold(row) for row in rows]
+        limit = max(1, min(limit, MAX_PAGE + 1))
+        return [_threshold(row) for row in await self._db.fetch(_MANY, *self._grants, level, list(LEVELS), *after, limit)]
 
-    async def delete(self, level: Level, key: str, *, version: int | None = None) -> None:
-        """Set nothing at a place any more. Raises NotFoundError, StaleError."""
+    async def delete(self, level: Level, key: str, *, version: int | None = None) -> Threshold:
+        """Set nothing at a place any more, and return what was set. Raises NotFoundError, StaleError."""
         async with self._db.transaction() as tx:
             await tx.fetch(_LOCK, level, key)
+            before = await ThresholdStore(tx, self._grants).get(level, key)
             if version is not None:
                 await _check_version(tx, level, key, version)
-            if not await tx.execute("delete from threshold where level = $1 and key = $2", level, key):
-                raise _unset(level, key)
+            await tx.execute("delete from threshold where level = $1 and key = $2", level, key)
+        return before
+
+    async def rules_of(self, subject_id: str | None) -> Rules:
+        """Return the thresholds that are committed, with the watchlists of one subject: to explain which one applies to it."""
+        async with self._db.transaction() as tx:
+            thresholds = await tx.fetch(f"select {_COLUMNS} from threshold where level <> 'subject' or key = $1", subject_id or "")
+            listed = await tx.fetch(_LISTED + "and l.subject_id = $1", uuid.UUID(subject_id)) if subject_id else []
+        return Rules(targets=_targets(thresholds), listed=_lists(listed))
+
+    async def _check_owner(self, tx: Database, level: Level, key: str) -> None:
+        if level == "deployment":
+            if key != DEPLOYMENT_KEY:
+                raise NotFoundError(f"threshold deployment/{key[:64]}: the deployment's key is '{DEPLOYMENT_KEY}'")
+            return
+        owned = await tx.fetch(f"{_OWNERS[level]} for key share", key) and await tx.fetch(_OWNER, *self._grants, level, key)
+        if not owned:
+            raise NotFoundError(f"{level} '{key[:64]}': there is none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,12 +208,9 @@ class RulesReader:
             listed = await tx.fetch(_LISTED)
             opted_out = await tx.fetch("select subject_id from opt_out")
             feedback = await tx.fetch(_EXEMPLARS)
-        lists: dict[str, list[ListedOn]] = defaultdict(list)
-        for row in listed:
-            lists[str(row["subject_id"])].append(ListedOn(watchlist_id=str(row["watchlist_id"]), name=row["name"]))
         return Rules(
-            targets={(row["level"], row["key"]): _threshold(row).target for row in thresholds},
-            listed={subject_id: tuple(ones) for subject_id, ones in lists.items()},
+            targets=_targets(thresholds),
+            listed=_lists(listed),
             opted_out=frozenset(str(row["subject_id"]) for row in opted_out),
             exemplars=self._exemplars(feedback),
         )
@@ -203,19 +230,22 @@ class RulesReader:
         return {key: np.stack(ones) for key, ones in vectors.items()}
 
 
-async def _check_owner(tx: Database, level: Level, key: str) -> None:
-    if level == "deployment":
-        if key != DEPLOYMENT_KEY:
-            raise NotFoundError(f"threshold deployment/{key[:64]}: the deployment's key is '{DEPLOYMENT_KEY}'")
-    elif not await tx.fetch(f"{_OWNERS[level]} for key share", key):
-        raise NotFoundError(f"{level} '{key[:64]}': there is none")
-
-
 async def _check_version(tx: Database, level: Level, key: str, version: int) -> None:
     rows = await tx.fetch("select version from threshold where level = $1 and key = $2", level, key)
     now = rows[0]["version"] if rows else 0
     if now != version:
         raise StaleError(f"threshold {level}/{key}: has version {now} by now, not {version}; read it again")
+
+
+def _targets(rows: list[dict[str, Any]]) -> dict[tuple[Level, str], Target]:
+    return {(row["level"], row["key"]): _threshold(row).target for row in rows}
+
+
+def _lists(rows: list[dict[str, Any]]) -> dict[str, tuple[ListedOn, ...]]:
+    lists: dict[str, list[ListedOn]] = defaultdict(list)
+    for row in rows:
+        lists[str(row["subject_id"])].append(ListedOn(watchlist_id=str(row["watchlist_id"]), name=row["name"]))
+    return {subject_id: tuple(ones) for subject_id, ones in lists.items()}
 
 
 def _unset(level: Level, key: str) -> NotFoundError:

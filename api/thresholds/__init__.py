@@ -1,0 +1,1 @@
+"""Which score names somebody, at five levels, and why."""
