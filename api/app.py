@@ -15,7 +15,7 @@ from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
 from api.access.address import networks
 from api.audit.keeping import AUDIT
 from api.connections import CONNECTIONS, Connections, guarded
-from api.middleware import TABLE, add_headers, around
+from api.middleware import TABLE, add_headers, around, in_their_words
 from api.openapi import openapi_document
 from api.route import Route
 from api.security import check_api_settings
@@ -48,7 +48,7 @@ def build_app(services: ApiServices) -> web.Application:
     check_api_settings(services.settings.api)
     for kind in (BadContentDispositionHeader, BadContentDispositionParam):
         warnings.simplefilter("ignore", kind)  # Python remembers each text it has warned of: clients could fill the memory
-    app = web.Application(middlewares=[around], client_max_size=services.settings.api.max_upload_bytes)
+    app = web.Application(middlewares=[in_their_words, around], client_max_size=services.settings.api.max_upload_bytes)
     app[SERVICES] = services
     app[SEARCHING] = Turns("searches", at_once=SEARCHES_AT_ONCE, most=WAITING_SEARCHES)
     app[ENROLLING] = Turns("imports", at_once=1, most=WAITING_IMPORTS)

@@ -14,6 +14,7 @@ from api.audit.keeping import check_purpose, keep, keep_begin
 from api.connections import CONNECTIONS
 from api.errors import error_response, response_of, response_of_http
 from api.idempotency import HEADER, once
+from api.models import ErrorEnvelope
 from api.route import Handler, Route
 from api.security import SECURITY_HEADERS, check_host, check_origin, cors_headers, preflight
 from api.services import services
@@ -81,6 +82,20 @@ async def _kept(request: web.Request, route: Route, response: web.StreamResponse
         if response.status < 400 and not response.prepared:
             return response_of(err, request_id=request_id)
     return response
+
+
+@web.middleware
+async def in_their_words(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell failures as the clients of a compatible interface expect them."""
+    response = await handler(request)
+    route = _route(request)
+    if route is None or route.failure is None or response.status < 400 or not isinstance(response, web.Response):
+        return response
+    body = response.body
+    error = ErrorEnvelope.model_validate_json(body if isinstance(body, bytes) else b"{}").error
+    theirs = route.failure(response.status, error.code, error.message)
+    theirs.headers.update({name: value for name, value in response.headers.items() if name in ("Retry-After", "WWW-Authenticate")})
+    return theirs
 
 
 async def _guarded(request: web.Request, handler: Handler, route: Route | None) -> web.StreamResponse:

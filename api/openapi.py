@@ -57,8 +57,7 @@ def _models(route: Route) -> Iterable[tuple[type[BaseModel], JsonSchemaMode]]:
 
 def _operation(route: Route, refs: Any) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": _NAME if name in route.names else _ID}
-        for name in _PARAMETER.findall(route.path)
+        {"name": name, "in": "path", "required": True, "schema": _parameter(route, name)} for name in _PARAMETER.findall(route.path)
     ]
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__,
@@ -76,6 +75,12 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
     if route.form:
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _form_schema(route.form)}}}
     return operation
+
+
+def _parameter(route: Route, name: str) -> dict[str, Any]:
+    if name not in route.names:
+        return _ID
+    return _NAME if route.failure is None else {"type": "string"}  # names of other systems are any text
 
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
@@ -131,7 +136,7 @@ def _responses(route: Route, refs: Any) -> dict[str, Any]:
                 "description": (model.__doc__ or "").splitlines()[0],
                 "content": {"application/json": {"schema": schema}},
             }
-    envelope = {"application/json": {"schema": refs[(ErrorEnvelope, "serialization")]}}
+    envelope = {"application/json": {"schema": {"type": "object"} if route.failure else refs[(ErrorEnvelope, "serialization")]}}
     for status in sorted({*route.errors, *_common_errors(route)} - set(route.answers)):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": envelope}
     return responses

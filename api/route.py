@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from api.principal import Permission
 from core.errors import StaleError
 
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _VERSION = re.compile(r"v\d{1,18}")
 REQUEST_S = 30.0
@@ -30,7 +31,7 @@ class Media:
 class Route:
     """One method of one path."""
 
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    method: Method
     path: str
     handler: Handler
     summary: str
@@ -50,6 +51,10 @@ class Route:
     """What who asks must hold; ``identity`` = nothing, but they must prove who they are; None = not even that: health, pages, login."""
     audit: str = ""
     """The action under which the audit keeps each request, such as ``subject.read``; empty = not kept, for it touches nobody."""
+    names: frozenset[str] = frozenset()
+    """Path parameters that are names; the others are UUIDs."""
+    failure: Callable[[int, str, str], web.Response] | None = None
+    """How failures are told (status, code, message) where clients expect another envelope than ours."""
     limit_s: float | None = REQUEST_S
     """The longest a request may take; None for streams."""
 

@@ -4,6 +4,7 @@ from api.access.routes import ROUTES as ACCESS
 from api.alerts.routes import ROUTES as ALERTS
 from api.audit.routes import ROUTES as AUDIT
 from api.cameras.routes import ROUTES as CAMERAS
+from api.compat.routes import ROUTES as COMPAT
 from api.gallery.routes import ROUTES as GALLERY
 from api.history.routes import ROUTES as HISTORY
 from api.live.routes import ROUTES as LIVE
@@ -29,4 +30,5 @@ ROUTES: tuple[Route, ...] = (
     *WATCHLISTS,
     *ALERTS,
     *THRESHOLDS,
+    *COMPAT,
 )

@@ -1,7 +1,7 @@
 """Reading requests: query, JSON and multipart, each with limits, each refused in one clear line when it does not fit."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from api.errors import InvalidRequestError, MediaTypeError, TooLargeError
 from api.idempotency import content_read
 from core.errors import UsageError
 
+JSON = "application/json"
 MAX_JSON_BYTES = 256 << 10
 MAX_FIELD_BYTES = 16 << 10  # of a form field that is no file
 MAX_PARTS = 64  # of one multipart request
@@ -29,6 +30,8 @@ class Upload:
     name: str
     """As the client gave it, without folders and control characters: for reports only, never a path."""
     data: bytes
+    field: str = ""
+    """Of the form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +56,21 @@ def read_query(request: web.Request, model: type[M]) -> M:
     return check(model, values, where="query")
 
 
-async def read_json(request: web.Request, model: type[M]) -> M:
-    """Read a JSON body.
+async def read_json(
+    request: web.Request, model: type[M], *, max_bytes: int = MAX_JSON_BYTES, content_types: Collection[str] = (JSON,)
+) -> M:
+    """Read a JSON body of at most ``max_bytes``.
 
     Raises:
         MediaTypeError, TooLargeError, InvalidRequestError: as their names say.
     """
-    if request.content_type != "application/json":
-        raise MediaTypeError(f"expected Content-Type application/json, got {request.content_type[:80]}")
+    if request.content_type not in content_types:
+        raise MediaTypeError(f"expected Content-Type {' or '.join(content_types)}, got {request.content_type[:80]}")
     data = bytearray()
     async for chunk in request.content.iter_chunked(READ_BYTES):
         data += chunk
-        if len(data) > MAX_JSON_BYTES:
-            raise TooLargeError(f"the JSON body is larger than {MAX_JSON_BYTES} bytes")
+        if len(data) > max_bytes:
+            raise TooLargeError(f"the JSON body is larger than {max_bytes} bytes")
     try:
         body = model.model_validate_json(bytes(data), strict=True)
     except ValidationError as err:
@@ -74,7 +79,7 @@ async def read_json(request: web.Request, model: type[M]) -> M:
     return body
 
 
-async def read_form(request: web.Request, *, file_field: str, max_bytes: int) -> Form:
+async def read_form(request: web.Request, *, file_field: str | Collection[str], max_bytes: int) -> Form:
     """Read a multipart body into memory, up to ``max_bytes`` in all.
 
     Raises:
@@ -82,12 +87,14 @@ async def read_form(request: web.Request, *, file_field: str, max_bytes: int) ->
         TooLargeError: more bytes or parts than allowed; the rest is not read.
         UsageError: it can't be read as multipart, or no file came.
     """
+    fields = (file_field,) if isinstance(file_field, str) else tuple(file_field)
+    first = f" with a file in '{fields[0]}'" if fields else ""
     if request.content_type != "multipart/form-data":
-        raise MediaTypeError(f"expected Content-Type multipart/form-data with a file in '{file_field}', got {request.content_type[:80]}")
+        raise MediaTypeError(f"expected Content-Type multipart/form-data{first}, got {request.content_type[:80]}")
     if (request.content_length or 0) > max_bytes:
         raise TooLargeError(f"the upload has {request.content_length} bytes, at most {max_bytes} are taken (api.max_upload_bytes)")
     try:
-        form = await _read_parts(request, file_field, max_bytes)
+        form = await _read_parts(request, fields, max_bytes)
     except (
         ValueError,
         AssertionError,
@@ -97,8 +104,8 @@ async def read_form(request: web.Request, *, file_field: str, max_bytes: int) ->
         HttpProcessingError,
     ) as err:  # what aiohttp raises on damaged parts
         raise UsageError(f"the multipart body can't be read: {str(err).splitlines()[0][:200] if str(err) else type(err).__name__}") from err
-    if not form.files:
-        raise UsageError(f"no file: send it as a form field named '{file_field}'")
+    if fields and not form.files:
+        raise UsageError(f"no file: send it as a form field named '{fields[0]}'")
     await content_read(request, _digest(form))
     return form
 
@@ -115,7 +122,7 @@ def _digest(form: Form) -> bytes:
     return digest.digest()
 
 
-async def _read_parts(request: web.Request, file_field: str, max_bytes: int) -> Form:
+async def _read_parts(request: web.Request, file_fields: Collection[str], max_bytes: int) -> Form:
     form = Form([], {})
     left = max_bytes
     reader = await request.multipart()
@@ -125,10 +132,10 @@ async def _read_parts(request: web.Request, file_field: str, max_bytes: int) -> 
         if len(form.files) + len(form.fields) >= MAX_PARTS:
             raise TooLargeError(f"the multipart body has more than {MAX_PARTS} parts")
         name = part.name or ""
-        if name == file_field:
+        if name in file_fields:
             data = await _read_part(part, left)
             left -= len(data)
-            form.files.append(Upload(_file_name(part.filename), data))
+            form.files.append(Upload(_file_name(part.filename), data, name))
         elif name in form.fields:
             raise UsageError(f"form field '{name[:80]}' is given twice")
         else:

@@ -21,6 +21,7 @@ from api.access.passwords import Passwords
 from api.access.record import KeyRecord, SessionRecord
 from api.access.usage import FLUSH_S, Usage
 from api.access.user_store import SessionStore
+from api.compat.credentials import access_key_id
 from api.errors import ForbiddenError, TooManyRequestsError, UnauthorizedError
 from api.principal import PERMISSIONS, Principal
 from core.errors import UnavailableError
@@ -194,7 +195,7 @@ class Authenticator:
                 return given.strip()
             if scheme != "AWS4-HMAC-SHA256":
                 raise UnauthorizedError(f"Authorization: only Bearer is known here; {HOW}")
-        return request.headers.get("X-Api-Key") or request.headers.get("X-Amz-Security-Token") or ("" if header is not None else None)
+        return request.headers.get("X-Api-Key") or request.headers.get("X-Amz-Security-Token") or access_key_id(header)
 
     async def _of_key(self, given: KeyText) -> Identity:
         key = await self._keys.get(given.public_id)
