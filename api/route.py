@@ -51,8 +51,6 @@ class Route:
     """What who asks must hold; ``identity`` = nothing, but they must prove who they are; None = not even that: health, pages, login."""
     audit: str = ""
     """The action under which the audit keeps each request, such as ``subject.read``; empty = not kept, for it touches nobody."""
-    names: frozenset[str] = frozenset()
-    """Path parameters that are names; the others are UUIDs."""
     failure: Callable[[int, str, str], web.Response] | None = None
     """How failures are told (status, code, message) where clients expect another envelope than ours."""
     limit_s: float | None = REQUEST_S
