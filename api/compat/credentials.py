@@ -7,7 +7,7 @@ _AWS: Final = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/,\s]+)/")
 
 
 def access_key_id(header: str | None) -> str | None:
-    """Return the access key id of an ``Authorization`` header with an AWS signature: the key; "" where it has none, None without a header."""
+    """Return the access key id of an AWS signature, which is the key; "" for other headers, None without one."""
     if header is None:
         return None
     signed = _AWS.match(header)
