@@ -75,6 +75,12 @@ class TooManyRequestsError(UsageError):
         self.retry_s = retry_s
 
 
+class UpgradeRequiredError(UsageError):
+    """The route is a WebSocket, the request is none."""
+
+    code: ClassVar[str] = "upgrade_required"
+
+
 class BusyError(UnavailableError):
     """More work waits than will be done soon."""
 
@@ -89,6 +95,7 @@ STATUS: Mapping[type[SightlineError], int] = {
     UnauthorizedError: 401,
     ForbiddenError: 403,
     TooManyRequestsError: 429,
+    UpgradeRequiredError: 426,
     BusyError: 503,
     UsageError: 400,
     MessageError: 400,
@@ -127,6 +134,8 @@ def error_response(status: int, code: str, message: str, *, request_id: str, det
     response = web.Response(status=status, text=envelope.model_dump_json(), content_type="application/json")
     if status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status == 426:
+        response.headers["Upgrade"] = "websocket"
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="sightline"'
     return response

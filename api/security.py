@@ -102,6 +102,17 @@ def check_origin(request: web.Request, settings: ApiSettings) -> None:
         raise ForbiddenError("another site may not change anything here")
 
 
+def require_same_origin(request: web.Request) -> None:
+    """Refuse what a foreign web page opens through somebody's browser, whatever the method: WebSockets know no same-origin policy.
+
+    Raises:
+        ForbiddenError: a browser says that another site is asking.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None and _authority(origin) != request.headers.get("Host", "").lower():
+        raise ForbiddenError(f"Origin {origin[:100]!r} may not listen here")
+
+
 def _host_name(header: str) -> str:
     if header.startswith("["):
         return header.partition("]")[0] + "]"

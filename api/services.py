@@ -8,9 +8,9 @@ from typing import Protocol
 from aiohttp import web
 
 from api.access.authenticator import Authenticator
-from api.cameras.models import CameraView
 from api.history.follow import History
 from api.live.hub import EventHub
+from api.live.views import ListsCameras
 from api.recognize.cache import LookCache
 from api.system.models import ReadyCheck
 from api.work import Turns
@@ -80,7 +80,7 @@ class ApiServices:
     matcher: Matcher
     readiness: Callable[[], Awaitable[Sequence[ReadyCheck]]]
     """What must work, each with its reason where it does not: database, models, matcher."""
-    cameras: Callable[[], Awaitable[Sequence[CameraView]]]
+    cameras: ListsCameras
     """How the cameras are."""
 
 

@@ -13,7 +13,6 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from api.cameras.models import CameraView
     from api.history.follow import History
-    from api.live.hub import EventHub
     from api.services import ApiServices
     from api.system.models import ReadyCheck
     from cli.compose import Gallery
@@ -41,20 +40,18 @@ def api(
 
 async def _api(settings: Settings, *, as_json: bool) -> None:
     from api.app import build_app, serve
-    from api.live.hub import EventHub
+    from api.live.cameras import tell_cameras
     from api.security import check_api_settings
     from cli.compose import open_gallery
     from cli.history import open_history_for
     from cli.process import Process, require_fleet, run_process
     from core.runner import Service
-    from sightings.live import follow_live
 
     require_fleet(settings, log=False)
     check_api_settings(settings.api)
     async with open_gallery(settings) as gallery, open_history_for(settings, gallery) as history:
         await tell_first_key(gallery.db, settings, key_teller(as_json=as_json))
-        events = EventHub()
-        services = _services(settings, gallery, events, history)
+        services = _services(settings, gallery, history)
 
         async def serving() -> None:
             async with serve(build_app(services)):
@@ -71,17 +68,21 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
                 Service(name="api", run=serving),
                 Service(name="history", run=history.run),
                 Service(name="result cache", run=lambda: services.looks.follow(gallery.db)),
-                Service(name="live events", run=lambda: follow_live(gallery.db, services.sightings, events.publish_sighting)),
+                Service(name="live events", run=services.events.run),
+                Service(name="camera events", run=lambda: tell_cameras(gallery.db, services.cameras)),
             ],
             as_json=as_json,
         )
 
 
-def _services(settings: Settings, gallery: "Gallery", events: "EventHub", history: "History") -> "ApiServices":
+def _services(settings: Settings, gallery: "Gallery", history: "History") -> "ApiServices":
     """Return the parts behind the API; nothing is in this process but the models."""
     from datetime import timedelta
 
     from api.access.authenticator import Authenticator
+    from api.cameras.models import CameraView
+    from api.live.hub import EventHub
+    from api.live.views import Viewer
     from api.recognize.cache import LookCache
     from api.services import ApiServices
     from core.secrets import SecretBox
@@ -90,13 +91,18 @@ def _services(settings: Settings, gallery: "Gallery", events: "EventHub", histor
     from sightings.store import SightingStore
 
     cameras, leases = CameraStore(gallery.db, SecretBox(gallery.db.vault)), LeaseStore(gallery.db)
+    sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
+
+    async def camera_views() -> Sequence[CameraView]:
+        return await _camera_views(cameras, leases)
+
     return ApiServices(
         settings=settings,
         metrics=gallery.metrics,
         db=gallery.db,
         access=Authenticator(gallery.db, settings, gallery.metrics),
-        events=events,
-        sightings=SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s)),
+        events=EventHub(Viewer(db=gallery.db, sightings=sightings, cameras=camera_views)),
+        sightings=sightings,
         gallery=gallery.store,
         enroller=gallery.enroller,
         still=gallery.still,
@@ -107,7 +113,7 @@ def _services(settings: Settings, gallery: "Gallery", events: "EventHub", histor
         book=gallery.book,
         matcher=gallery.matcher,
         readiness=lambda: _readiness(gallery),
-        cameras=lambda: _camera_views(cameras, leases),
+        cameras=camera_views,
     )
 
 

@@ -10,7 +10,9 @@ from api.access.authenticator import Authenticator
 from api.app import build_app, serve
 from api.cameras.models import CameraView
 from api.history.follow import History
+from api.live.cameras import tell_cameras
 from api.live.hub import EventHub
+from api.live.views import Viewer
 from api.recognize.cache import LookCache
 from api.services import ApiServices
 from api.system.models import ReadyCheck
@@ -30,8 +32,6 @@ from recognize.service import SIGHTINGS_TOPIC, RecognizeService
 from sightings.retention import Retention
 from sightings.service import SightingsService
 from sightings.store import SightingStore
-
-CAMERA_EVENTS_S = 1.0  # how soon a console hears that a camera went away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +62,13 @@ class Platform:
             [
                 Service(name="ingest", run=self.ingest.run, drained=lambda: self.log.drained("frames.")),
                 Service(name="recognize", run=self.recognize.run, drained=lambda: self.log.drained(SIGHTINGS_TOPIC)),
-                Service(name="sightings", run=self.record.run),
+                Service(name="sightings", run=self.record.run, drained=self.events.caught_up),
                 Service(name="retention", run=self.retention.run),
-                Service(name="camera events", run=self._tell_cameras),
                 Service(name="history", run=self.history.run),
                 Service(name="access", run=self.access.run),
                 Service(name="result cache", run=lambda: self.looks.follow(self.gallery.db)),
+                Service(name="camera events", run=lambda: tell_cameras(self.gallery.db, self.camera_views)),
+                Service(name="live events", run=self.events.run),
                 Service(name="api", run=self._serve),
             ],
             stop,
@@ -96,18 +97,6 @@ class Platform:
                 )
             )
         return views
-
-    async def _tell_cameras(self) -> None:
-        """Tell the live stream when a camera's state changes."""
-        told: dict[str, tuple[str, str]] = {}
-        while True:
-            states: dict[str, tuple[str, str]] = {s.camera: (s.state, s.reason) for s in self.ingest.status()}
-            if states != told:
-                for view in await self.camera_views():
-                    if states.get(view.name) != told.get(view.name):
-                        self.events.publish_camera(view)
-                told = states
-            await asyncio.sleep(CAMERA_EVENTS_S)
 
     async def _database_check(self) -> ReadyCheck:
         try:
@@ -163,15 +152,19 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
                 "run the parts of a fleet instead: ingest, recognize, match, sightings, api"
             )
     async with open_gallery(settings) as gallery, open_history_for(settings, gallery) as history:
-        log, live, events = MemoryLog(), LiveTracks(), EventHub()
+        log, live = MemoryLog(), LiveTracks()
         sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
         cameras = CameraStore(gallery.db, SecretBox(gallery.db.vault))
-        yield Platform(
+
+        async def camera_views() -> Sequence[CameraView]:
+            return await platform.camera_views()
+
+        platform = Platform(
             settings=settings,
             gallery=gallery,
             log=log,
             access=Authenticator(gallery.db, settings, gallery.metrics),
-            events=events,
+            events=EventHub(Viewer(db=gallery.db, sightings=sightings, cameras=camera_views)),
             cameras=cameras,
             sightings=sightings,
             ingest=IngestService(
@@ -184,8 +177,9 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
                 batch_frames=gallery.models.batch_frames(settings),
                 on_finished=on_finished,
             ),
-            record=SightingsService(log=log, store=sightings, metrics=gallery.metrics, publish_event=events.publish_sighting),
+            record=SightingsService(log=log, store=sightings, metrics=gallery.metrics),
             history=history,
             looks=LookCache(most_bytes=settings.api.cache_bytes, metrics=gallery.metrics),
             retention=Retention(store=sightings, keep=timedelta(days=settings.sightings.retention_days), metrics=gallery.metrics),
         )
+        yield platform

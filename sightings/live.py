@@ -1,41 +1,40 @@
-"""What another process stored: the store tells ids over PostgreSQL's NOTIFY, whoever wants the sightings reads them back.
-
-A note that is lost (a listener that was away) is not sent again: live views read their lists anew when they reconnect.
-"""
+"""What any process stored: the log of events tells ids, whoever wants the sightings reads them back, a batch at a time."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 
-from core.errors import NotFoundError, UnavailableError
+from core.errors import UnavailableError
+from core.events import RETRY_S, event_bounds, read_events, watch_events
 from core.ports import Database
 from sightings.record import StoredSighting
-from sightings.store import CHANNEL, SightingStore
-
-RETRY_S = 1.0
+from sightings.store import SightingStore
 
 _log = structlog.get_logger(__name__)
 
 
 async def follow_live(db: Database, store: SightingStore, show: Callable[[StoredSighting], None]) -> None:
-    """Call ``show`` for each sighting that another process stored, until cancelled; over losses of the database too."""
+    """Call ``show`` for each sighting that is stored or changed from now on, until cancelled; over losses of the database too."""
+    changed = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch_events(db, changed), name="sightings.live")
+        await _show_all(db, store, show, changed)
+
+
+async def _show_all(db: Database, store: SightingStore, show: Callable[[StoredSighting], None], changed: asyncio.Event) -> None:
+    after: int | None = None
     while True:
         try:
-            async with db.listen(CHANNEL) as notes:
-                async for note in notes:
-                    for stored in await _read(store, note.split()):
-                        show(stored)
+            if after is None:
+                after = (await event_bounds(db))[1]
+            await changed.wait()
+            changed.clear()
+            while events := await read_events(db, after):
+                for stored in await store.listed([event.key for event in events if event.kind == "sighting"]):
+                    show(stored)
+                after = events[-1].event_id
         except UnavailableError as err:
             _log.warning("live sightings can't be followed, trying again", reason=str(err))
-        await asyncio.sleep(RETRY_S)
-
-
-async def _read(store: SightingStore, ids: Sequence[str]) -> list[StoredSighting]:
-    found = []
-    for sighting_id in ids:
-        try:
-            found.append(await store.get(sighting_id))
-        except NotFoundError:
-            continue  # erased since
-    return found
+            await asyncio.sleep(RETRY_S)
+            changed.set()

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from core.events import tell
+from core.events import Told, tell_each
 from core.ports import Database
 from sightings.alerts_raise import follow_episodes
 from sightings.grouping import update_episodes
@@ -22,8 +22,6 @@ from sightings.rows import SELECT_SPANS
 
 NAMED_REASON = "named"
 """Of a sighting that a person named."""
-CHANNEL = "sighting"
-AT_ONCE = 200  # ids of a notification: a payload has less than 8,000 bytes
 
 _NAMES = """
 select 'given' as kind, n.sighting_id as key, n.subject_id, s.name, n.reference_id, null::uuid as merge_id
@@ -48,9 +46,6 @@ on conflict (sighting_id) do update set subject_id = excluded.subject_id, refere
 """
 _HAND_OVER = "update sighting set subject_id = $2, subject = $3 where sighting_id = any($1::uuid[])"
 _TOLD = "select sighting_id, revision, camera, collection from sighting where sighting_id = any($1::uuid[])"
-_NOTIFY = f"""
-select pg_notify('{CHANNEL}', string_agg(id, ' ')) from unnest($1::text[]) with ordinality t (id, number) group by (number - 1) / {AT_ONCE}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +181,7 @@ async def return_sightings(tx: Database, moved: dict[str, list[uuid.UUID]], *, o
     )
     episodes = await update_episodes(tx, before, ids, gap=gap)
     await follow_episodes(tx, episodes)
-    await tx.fetch(_NOTIFY, [str(key) for key in ids])
+    await _tell(tx, ids)
 
 
 async def _locked(tx: Database, ids: Sequence[uuid.UUID]) -> list[dict[str, Any]]:
@@ -199,6 +194,10 @@ async def _locked(tx: Database, ids: Sequence[uuid.UUID]) -> list[dict[str, Any]
 async def _follow(tx: Database, before: list[dict[str, Any]], ids: list[uuid.UUID], gap: timedelta) -> None:
     """Make episodes and alerts right again, and tell who follows what is seen."""
     await follow_episodes(tx, await update_episodes(tx, before, ids, gap=gap))
-    await tx.fetch(_NOTIFY, [str(key) for key in ids])
-    for row in await tx.fetch(_TOLD, ids):
-        await tell(tx, "sighting", [(str(row["sighting_id"]), row["revision"])], camera=row["camera"], collection=row["collection"])
+    await _tell(tx, ids)
+
+
+async def _tell(tx: Database, ids: Sequence[uuid.UUID]) -> None:
+    rows = await tx.fetch(_TOLD, list(ids))
+    told = [Told(key=str(row["sighting_id"]), **{name: row[name] for name in ("revision", "camera", "collection")}) for row in rows]
+    await tell_each(tx, "sighting", told)

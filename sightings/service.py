@@ -1,4 +1,4 @@
-"""From the log to the database: stores sightings in batches, with episodes and alerts, then tells who is watching."""
+"""From the log to the database: stores sightings in batches, with episodes and alerts."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from core.metrics import Metrics
 from core.ports import Consumer, Log, Record
 from core.schema import Sighting, decode
 from core.topology import SIGHTINGS_GROUP, SIGHTINGS_TOPIC
-from sightings.record import Arrival, StoredAlert, StoredSighting, check_sighting
+from sightings.record import Arrival, StoredAlert, check_sighting
 from sightings.store import SightingStore
 
 TOPIC = SIGHTINGS_TOPIC
@@ -31,8 +31,8 @@ _log = structlog.get_logger(__name__)
 class SightingsService:
     """Stores what the recognizers publish. Thread rule: one event loop.
 
-    Order of events for a batch: database commit, live events, log commit. A crash in between makes the batch come again, which changes
-    nothing in the database. A live event may be lost in a crash; what is stored never is.
+    Order of events for a batch: database commit, which tells the log of events, then log commit. A crash in between makes the batch come
+    again, which changes nothing in the database and tells nothing.
     """
 
     def __init__(
@@ -41,7 +41,6 @@ class SightingsService:
         log: Log,
         store: SightingStore,
         metrics: Metrics,
-        publish_event: Callable[[StoredSighting], None] = lambda _stored: None,
         publish_alert: Callable[[StoredAlert], None] = lambda _alert: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -51,14 +50,12 @@ class SightingsService:
             log: where sightings come from.
             store: where they go.
             metrics: of the process.
-            publish_event: told each sighting that changed, after the commit; never waits. Other processes hear of it from the store.
-            publish_alert: told each alert that was raised, likewise.
+            publish_alert: told each alert that was raised, after the commit; never waits. Others hear of it from the log of events.
             clock: Unix seconds.
         """
         self._log = log
         self._store = store
         self._metrics = metrics
-        self._publish_event = publish_event
         self._publish_alert = publish_alert
         self._clock = clock
         self._heard_since_s = clock()
@@ -79,8 +76,6 @@ class SightingsService:
         """
         total = 0
         while closed := await self._store.close_silent(SILENCE, limit=SILENT_CHUNK):
-            for stored in closed:
-                self._publish_event(stored)
             total += len(closed)
         self._metrics.sightings_silent.inc(total)
         return total
@@ -144,7 +139,6 @@ class SightingsService:
                 latency_s = self._clock() - stored.sighting.times.captured_s
                 self._metrics.stored_seconds.labels(stored.sighting.region).observe(max(0.0, latency_s))
             self._metrics.sightings_stored.labels(stored.sighting.camera, stored.sighting.outcome).inc()
-            self._publish_event(stored)
         self._metrics.sightings_dropped.inc(changed.dropped)
         for alert in changed.alerts:
             self._metrics.alerts_raised.labels(alert.watchlist, alert.camera).inc()

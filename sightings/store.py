@@ -5,14 +5,16 @@ function of the sightings (see sightings.episodes). Writers of one camera take t
 """
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from core.errors import NotFoundError
+from core.events import Told, tell_each
 from core.ports import Database
+from core.schema import Sighting
 from core.sealing import SealedColumn
 from core.vault import label_of
 from sightings.alerts_raise import follow_episodes, forget_alerts, raise_alerts, tell_alerts
@@ -37,8 +39,6 @@ from sightings.rows import (
     stored_sighting,
 )
 
-CHANNEL = "sighting"
-"""Of NOTIFY, for each commit; the payload is ids with spaces between, so it can't be wrong, only late."""
 SEALED = tuple(
     SealedColumn(
         table="sighting",
@@ -48,7 +48,6 @@ SEALED = tuple(
     )
     for column in ("embedding", "thumbnail")
 )
-IDS_AT_A_TIME = 200  # a payload has less than 8,000 bytes
 MAX_PAGE = 500
 FACES_PAGE = 4000  # rows of 2 KB: 8 MB at a time
 FORGOTTEN_REASON = "erased"
@@ -60,16 +59,12 @@ where sighting_id in (
     order by revised_at limit $2 for update skip locked)
 returning sighting_id
 """
-_TELL = f"""
-select pg_notify('{CHANNEL}', string_agg(id, ' ')) from unnest($1::text[]) with ordinality t (id, number)
-group by (number - 1) / {IDS_AT_A_TIME}
-"""
 _FORGET = """
 update sighting
 set outcome = 'stranger', reason = $2, subject_id = null, subject = null, reference_id = null, score = null, embedding = null,
     thumbnail = null, episode_id = null
 where subject_id = $1
-returning sighting_id
+returning sighting_id, revision, camera, collection
 """
 
 
@@ -122,7 +117,8 @@ class SightingStore:
             alerts = await raise_alerts(db, episodes)
             alerts += await raise_stranger_alerts(db, *_strangers(kept, stored), gap=self._gap)
             rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[]) order by s.first_at, s.sighting_id", kept_ids)
-            await db.fetch(_TELL, [str(key) for key in (*kept_ids, *gone)])
+            news = [_told(arrival.sighting, stored) for arrival in kept]
+            await tell_each(db, "sighting", news + [Told(key=str(key), revision=0) for key in gone])
             await tell_alerts(db, alerts)
         new = frozenset(str(key) for key in kept_ids if key not in stored)
         told = [alert for alert in alerts if alert.state == "new"]
@@ -138,7 +134,7 @@ class SightingStore:
         """
         await self._db.fetch(LOCK_FORGETTING)
         gone = await drop_subject(self._db, _id("subject", subject_id))
-        await self._db.fetch(_TELL, [str(key) for key in gone])
+        await tell_each(self._db, "sighting", [Told(key=str(key), revision=0) for key in gone])
         return len(gone)
 
     async def close_silent(self, silence: timedelta, *, limit: int) -> list[StoredSighting]:
@@ -153,8 +149,9 @@ class SightingStore:
             closed = await db.fetch(_CLOSE_SILENT, silence, limit)
             ids = [row["sighting_id"] for row in closed]
             rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[])", ids)
-            await db.fetch(_TELL, [str(key) for key in ids])
-        return [stored_sighting(row) for row in rows]
+            found = [stored_sighting(row) for row in rows]
+            await tell_each(db, "sighting", [_told(one.sighting, {}) for one in found])
+        return found
 
     async def get(self, sighting_id: str) -> StoredSighting:
         """Return one sighting with its path.
@@ -251,7 +248,8 @@ class SightingStore:
             await follow_episodes(db, await update_episodes(db, gone, [], gap=self._gap))
             await db.execute("delete from alert where raised_at < $1 and last_at < $1", at(before_s))
             await forget_drops(db)
-            await db.fetch(_TELL, [str(row["sighting_id"]) for row in gone])
+            told = [Told(key=str(row["sighting_id"]), revision=row["revision"], camera=row["camera"], news=False) for row in gone]
+            await tell_each(db, "sighting", told)
         return len(gone)
 
     async def _page(
@@ -277,11 +275,26 @@ async def forget_subject(db: Database, subject_id: str) -> int:
     async with db.transaction() as tx:
         await tx.fetch(LOCK_FORGETTING)
         await tx.execute("insert into forgotten_subject (subject_id) values ($1) on conflict do nothing", key)
-        rows = await tx.fetch(_FORGET, key, FORGOTTEN_REASON)
+        erased = await tx.fetch(_FORGET, key, FORGOTTEN_REASON)
         await forget_alerts(tx, key)
         await tx.execute("delete from episode where subject_id = $1", key)
-        await tx.fetch(_TELL, [str(row["sighting_id"]) for row in rows])
-    return len(rows)
+        told = [Told(key=str(row["sighting_id"]), **{name: row[name] for name in ("revision", "camera", "collection")}) for row in erased]
+        await tell_each(tx, "sighting", told)
+    return len(erased)
+
+
+def _told(sighting: Sighting, before: Mapping[uuid.UUID, dict[str, Any]]) -> Told:
+    """Say what others are told; it is news when somebody appears, is known by another name, or leaves."""
+    was = before.get(uuid.UUID(sighting.sighting_id))
+    subject_id = sighting.subject_id and uuid.UUID(sighting.subject_id)
+    same = was is not None and (was["outcome"], was["subject_id"]) == (sighting.outcome, subject_id)
+    return Told(
+        key=str(uuid.UUID(sighting.sighting_id)),
+        revision=sighting.revision,
+        camera=sighting.camera,
+        collection=sighting.collection,
+        news=sighting.closed or not same,
+    )
 
 
 def _newest(arrivals: Sequence[Arrival]) -> list[Arrival]:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,11 +12,12 @@ import structlog
 
 from api.history.index import Found, HistoryIndex, Wanted
 from core.errors import UnavailableError
+from core.events import event_bounds, follow_events
 from core.metrics import Metrics
 from core.ports import Database
 from core.types import F32
 from sightings.record import StoredSighting
-from sightings.store import CHANNEL, SightingStore
+from sightings.store import SightingStore
 
 T = TypeVar("T")
 RETRY_S = 1.0
@@ -99,10 +100,11 @@ class History:
         """Read the record and follow it, until cancelled; after a loss of the database, again. What is there answers meanwhile."""
         while True:
             try:
-                async with self._db.listen(CHANNEL) as notes, asyncio.TaskGroup() as group:
+                _, newest = await event_bounds(self._db)
+                async with aclosing(follow_events(self._db, newest)) as pages, asyncio.TaskGroup() as group:
                     loading = group.create_task(self.load(), name="history.load")
-                    async for note in notes:
-                        await self._follow(note.split())
+                    async for events in pages:
+                        await self._follow([event.key for event in events if event.kind == "sighting"])
                     loading.cancel()
             except* UnavailableError as failed:
                 _log.warning("the history can't be followed, trying again", reason=str(failed.exceptions[0]))

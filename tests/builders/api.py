@@ -18,6 +18,7 @@ from api.cameras.models import CameraView
 from api.history.follow import History, Threads
 from api.history.index import HistoryIndex
 from api.live.hub import EventHub
+from api.live.views import Viewer
 from api.recognize.cache import LookCache
 from api.services import ApiServices
 from api.system.models import ReadyCheck
@@ -223,13 +224,14 @@ def services(
     metrics = Metrics()
     policy = ThresholdPolicy(calibration=calibration(), settings=settings.recognize)
     book = Rulebook()
+    sightings = SightingStore(db, episode_gap=timedelta(seconds=30))
     return ApiServices(
         settings=settings,
         metrics=metrics,
         db=db,
         access=Authenticator(db, settings, metrics),
-        events=EventHub(),
-        sightings=SightingStore(db, episode_gap=timedelta(seconds=30)),
+        events=EventHub(Viewer(db=db, sightings=sightings, cameras=platform.list_cameras)),
+        sightings=sightings,
         gallery=gallery,
         enroller=PaperEnroller(gallery),
         history=History(
@@ -250,3 +252,8 @@ def services(
         readiness=platform.readiness,
         cameras=platform.list_cameras,
     )
+
+
+def camera_view(name: str, *, state: str = "up") -> CameraView:
+    """Return a camera as the API shows it."""
+    return CameraView(name=name, url="", region="default", enabled=True, state=state)

@@ -1,6 +1,5 @@
 """The API over HTTP, on real stores."""
 
-import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiohttp import ClientPayloadError, ClientResponse, FormData
+from aiohttp import ClientResponse, FormData
 from aiohttp.test_utils import TestClient
 
 from api.app import build_app
 from api.cameras.models import CameraView
-from api.live.hub import CLIENT_EVENTS
 from api.services import ApiServices
 from api.system.models import ReadyCheck
 from core.ports import Database
@@ -225,49 +223,6 @@ async def test_sightings_with_filters_pages_details_and_pictures(client: TestCli
         assert len((await ok(await client.get(f"/v1/sightings?{query}")))["sightings"]) == count, query
     episodes = (await ok(await client.get("/v1/episodes")))["episodes"]
     assert [(one["subject_id"], one["sightings"]) for one in episodes] == [(BOB, 1), (ALICE, 1)]
-
-
-# --- live events ---------------------------------------------------------------------------------------------------------------
-
-
-async def read_event(response: ClientResponse) -> dict[str, str]:
-    """Return the next event; comments are passed over."""
-    async with asyncio.timeout(5):
-        while True:
-            lines = (await response.content.readuntil(b"\n\n")).decode().strip().splitlines()
-            event = dict(line.split(": ", 1) for line in lines if not line.startswith(":"))
-            if "data" in event:
-                return event
-
-
-async def test_events_arrive_and_resume_where_the_client_left(client: TestClient, behind: ApiServices) -> None:
-    async with client.get("/v1/events") as stream:
-        assert stream.content_type == "text/event-stream"
-        for stored in await behind.sightings.upsert([arrival("a", subject="alice"), arrival("b", first_s=1)], now_s=NOW_S):
-            behind.events.publish_sighting(stored)
-        first = await read_event(stream)
-        assert (first["event"], json.loads(first["data"])["subject"]) == ("sighting", "Alice")
-    async with client.get("/v1/events", headers={"Last-Event-ID": first["id"]}) as stream:
-        again = await read_event(stream)
-        assert json.loads(again["data"])["outcome"] == "stranger"
-    async with client.get("/v1/events?last_event_id=elsewhere-7") as stream:
-        assert (await read_event(stream))["event"] == "reset"
-
-
-async def test_streams_end_when_the_server_stops(client: TestClient, behind: ApiServices) -> None:
-    async with client.get("/v1/events") as stream:
-        behind.events.close()
-        async with asyncio.timeout(5):
-            await stream.content.read()
-
-
-async def test_a_client_that_falls_behind_is_cut_off(client: TestClient, behind: ApiServices) -> None:
-    async with client.get("/v1/events") as stream:
-        for _ in range(CLIENT_EVENTS + 1):
-            behind.events.publish_camera(CameraView(name="door", url="", region="r", enabled=True, state="up"))
-        with pytest.raises(ClientPayloadError):
-            async with asyncio.timeout(5):
-                await stream.content.read()
 
 
 # --- who may ask ---------------------------------------------------------------------------------------------------------------

@@ -15,40 +15,42 @@ async def _stored(store: SightingStore, count: int) -> list[StoredSighting]:
     return await store.upsert(arrivals, now_s=NOW_S)
 
 
-async def test_what_one_process_stored_another_shows(db: Database) -> None:
+async def test_what_one_process_stored_another_shows_once_and_in_batches(db: Database) -> None:
     store = SightingStore(db, episode_gap=timedelta(seconds=30))
     shown: asyncio.Queue[StoredSighting] = asyncio.Queue()
     follower = asyncio.create_task(follow_live(db, store, shown.put_nowait))
     async with asyncio.timeout(20):
-        first = await _heard(db, store, shown)
-        stored = await _stored(store, 450)  # more than one note holds
+        first = await _heard(store, shown)
+        stored = await _stored(store, 700)  # more than a page holds
         got = [(await shown.get()).sighting.sighting_id for _ in stored]
     follower.cancel()
     assert sorted(got) == sorted(one.sighting.sighting_id for one in stored)
     assert first not in got
 
 
-async def _heard(db: Database, store: SightingStore, shown: asyncio.Queue[StoredSighting]) -> str:
-    """Store one sighting and tell of it until the follower, which comes late and hears nothing of before, has shown it."""
-    (one,) = await store.upsert([Arrival(sighting=sighting(track="gate/first#0"), thumbnail=None)], now_s=NOW_S)
-    while shown.empty():
-        await db.fetch("select pg_notify('sighting', $1)", one.sighting.sighting_id)
-        await asyncio.sleep(0.05)
-    await asyncio.sleep(0.2)
-    while not shown.empty():
-        shown.get_nowait()
-    return one.sighting.sighting_id
+async def _heard(store: SightingStore, shown: asyncio.Queue[StoredSighting]) -> str:
+    """Store revisions of one sighting until the follower, which hears nothing of before it came, has shown one; return its id."""
+    for revision in range(1, 1000):
+        (one,) = await store.upsert([Arrival(sighting=sighting(track="gate/first#0", revision=revision), thumbnail=None)], now_s=NOW_S)
+        try:
+            async with asyncio.timeout(0.1):
+                while (await shown.get()).sighting.revision < revision:
+                    continue
+            return one.sighting.sighting_id
+        except TimeoutError:
+            continue
+    raise AssertionError("the follower shows nothing")
 
 
 async def test_an_erased_sighting_is_passed_over(db: Database) -> None:
     store = SightingStore(db, episode_gap=timedelta(seconds=30))
-    shown: list[StoredSighting] = []
-    (gone, kept) = await _stored(store, 2)
-    await db.execute("delete from sighting where sighting_id = $1", gone.sighting.sighting_id)
-    follower = asyncio.create_task(follow_live(db, store, shown.append))
+    shown: asyncio.Queue[StoredSighting] = asyncio.Queue()
+    follower = asyncio.create_task(follow_live(db, store, shown.put_nowait))
     async with asyncio.timeout(10):
-        while not shown:
-            await db.fetch("select pg_notify('sighting', $1)", f"{gone.sighting.sighting_id} {kept.sighting.sighting_id}")
-            await asyncio.sleep(0.05)
+        await _heard(store, shown)
+        async with db.transaction() as tx:
+            gone, kept = await _stored(SightingStore(tx, episode_gap=timedelta(seconds=30)), 2)
+            await tx.execute("delete from sighting where sighting_id = $1", gone.sighting.sighting_id)
+        assert (await shown.get()).sighting.sighting_id == kept.sighting.sighting_id
     follower.cancel()
-    assert {one.sighting.sighting_id for one in shown} == {kept.sighting.sighting_id}
+    assert shown.empty()
