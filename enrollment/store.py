@@ -13,10 +13,12 @@ from core.sealing import SealedColumn
 from core.vault import label_of
 from enrollment.changes import tell_changes
 from enrollment.changing import change_subject, details_change, enter_subject
+from enrollment.merging import forget_merges
 from enrollment.record import Added, Counts, NewReference, Receipt, Subject, SubjectChange, SubjectDetails, check_collection, clean_name
 from enrollment.references import SEALED as SEALED_REFERENCES
 from enrollment.references import Check, ReferenceStore, reference_id_of
 from enrollment.rows import SUBJECTS, name_or_nothing, subject_of, uuid_or_nothing
+from enrollment.set_aside import forget_set_aside
 
 __all__ = ["SEALED", "Check", "Forget", "GalleryStore", "reference_id_of"]
 
@@ -178,6 +180,9 @@ class GalleryStore(ReferenceStore):
         async with self._db.transaction() as tx:
             subject = await GalleryStore(tx, forget=self._forget).subject(key, collection=collection)
             sightings = await self._forget(tx, subject.subject_id)
+            for merged_id in await forget_merges(tx, subject.subject_id):
+                sightings += await self._forget(tx, merged_id)
+            await forget_set_aside(tx, subject.subject_id)
             await tx.fetch("select from subject where subject_id = $1 for update", subject.subject_id)
             embeddings = await tx.execute(
                 "delete from reference_embedding e using reference r where e.reference_id = r.reference_id and r.subject_id = $1",

@@ -45,6 +45,7 @@ insert into sighting_naming (sighting_id, subject_id, reference_id) select unnes
 on conflict (sighting_id) do update set subject_id = excluded.subject_id, reference_id = excluded.reference_id, named_at = now()
 """
 _HAND_OVER = "update sighting set subject_id = $2, subject = $3 where sighting_id = any($1::uuid[])"
+_HAND_OVER_ALERTS = "update alert set subject_id = $2, subject = $3 where alert_id = any($1::uuid[]) and subject_id = $4"
 _TOLD = "select sighting_id, revision, camera, collection from sighting where sighting_id = any($1::uuid[])"
 
 
@@ -131,57 +132,53 @@ async def name_sightings(
     return len(ids)
 
 
-async def move_sightings(tx: Database, from_id: str, to: tuple[str, str], *, gap: timedelta) -> dict[str, list[uuid.UUID]]:
-    """Hand everything that was seen of one subject to another: sightings, episodes, alerts, names that people gave.
+class Hands:
+    """Hands over what was seen of one subject to another. Thread rule: one event loop; any number of processes."""
 
-    Args:
-        tx: the transaction; it must hold no subject's lock yet.
-        from_id: whose.
-        to: id and name of who gets them.
-        gap: see name_sightings.
+    def __init__(self, *, gap: timedelta) -> None:
+        """Take the longest time between two sightings of one episode."""
+        self._gap = gap
 
-    Returns:
-        What was moved: ids under ``sighting`` and ``alert``.
-    """
-    await tx.fetch(LOCK_FORGETTING)
-    sightings = await tx.fetch("select sighting_id from sighting where subject_id = $1 order by sighting_id", from_id)
-    alerts = await tx.fetch("select alert_id from alert where subject_id = $1 order by alert_id", from_id)
-    moved = {
-        "sighting": [row["sighting_id"] for row in sightings],
-        "alert": [row["alert_id"] for row in alerts],
-    }
-    await return_sightings(tx, moved, owners=(from_id, *to), gap=gap)
-    return moved
+    async def hold(self, tx: Database) -> None:
+        """Keep out who stores sightings until the transaction ends: taken before any subject is locked."""
+        await tx.fetch(LOCK_FORGETTING)
 
+    async def move(self, tx: Database, from_id: str, to: tuple[str, str]) -> dict[str, list[uuid.UUID]]:
+        """Hand everything that was seen of a subject to another: sightings, episodes, alerts, names that people gave.
 
-async def return_sightings(tx: Database, moved: dict[str, list[uuid.UUID]], *, owners: tuple[str, str, str], gap: timedelta) -> None:
-    """Hand over some sightings and alerts of a subject; those that have another one by now, or are gone, stay as they are.
+        Args:
+            tx: the transaction, which holds.
+            from_id: whose.
+            to: id and name of who gets them.
 
-    Args:
-        tx: the transaction.
-        moved: ids under ``sighting`` and ``alert``.
-        owners: id of who has them, id and name of who gets them.
-        gap: see name_sightings.
-    """
-    from_id, to_id, to_name = owners
-    await tx.fetch(LOCK_FORGETTING)
-    rows = await tx.fetch(
-        "select sighting_id from sighting where sighting_id = any($1::uuid[]) and subject_id = $2", moved["sighting"], from_id
-    )
-    ids = [row["sighting_id"] for row in rows]
-    before = await tx.fetch(SELECT_SPANS, ids)
-    await tx.execute(_HAND_OVER, ids, to_id, to_name)
-    await tx.execute("update sighting_naming set subject_id = $2 where sighting_id = any($1::uuid[])", ids, to_id)
-    await tx.execute(
-        "update alert set subject_id = $2, subject = $3 where alert_id = any($1::uuid[]) and subject_id = $4",
-        moved["alert"],
-        to_id,
-        to_name,
-        from_id,
-    )
-    episodes = await update_episodes(tx, before, ids, gap=gap)
-    await follow_episodes(tx, episodes)
-    await _tell(tx, ids)
+        Returns:
+            What was moved: ids under ``sighting`` and ``alert``.
+        """
+        sightings = await tx.fetch("select sighting_id from sighting where subject_id = $1 order by sighting_id", uuid.UUID(from_id))
+        alerts = await tx.fetch("select alert_id from alert where subject_id = $1 order by alert_id", uuid.UUID(from_id))
+        moved = {"sighting": [row["sighting_id"] for row in sightings], "alert": [row["alert_id"] for row in alerts]}
+        await self.give_back(tx, moved, (from_id, *to))
+        return moved
+
+    async def give_back(self, tx: Database, moved: dict[str, list[uuid.UUID]], owners: tuple[str, str, str]) -> None:
+        """Hand over some sightings and alerts of a subject; those that have another one by now, or are gone, stay as they are.
+
+        Args:
+            tx: the transaction, which holds.
+            moved: ids under ``sighting`` and ``alert``.
+            owners: id of who has them, id and name of who gets them.
+        """
+        from_id, to_id, to_name = owners
+        before = await tx.fetch(SELECT_SPANS + "and subject_id = $2", moved["sighting"], uuid.UUID(from_id))
+        ids = [row["sighting_id"] for row in before]
+        await tx.execute(_HAND_OVER, ids, to_id, to_name)
+        await tx.execute("update sighting_naming set subject_id = $2 where sighting_id = any($1::uuid[])", ids, to_id)
+        await tx.execute(_HAND_OVER_ALERTS, moved["alert"], to_id, to_name, from_id)
+        await follow_episodes(tx, await update_episodes(tx, before, ids, gap=self._gap))
+
+    async def tell(self, tx: Database, moved: dict[str, list[uuid.UUID]]) -> None:
+        """Tell who follows what is seen; nothing may follow in the transaction, for others wait until it ends."""
+        await _tell(tx, moved["sighting"])
 
 
 async def _locked(tx: Database, ids: Sequence[uuid.UUID]) -> list[dict[str, Any]]:
