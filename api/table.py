@@ -8,6 +8,7 @@ from api.compat.routes import ROUTES as COMPAT
 from api.gallery.routes import ROUTES as GALLERY
 from api.history.routes import ROUTES as HISTORY
 from api.live.routes import ROUTES as LIVE
+from api.privacy.routes import ROUTES as PRIVACY
 from api.recognize.routes import ROUTES as RECOGNIZE
 from api.route import Route
 from api.search.routes import ROUTES as SEARCH
@@ -31,4 +32,5 @@ ROUTES: tuple[Route, ...] = (
     *ALERTS,
     *THRESHOLDS,
     *COMPAT,
+    *PRIVACY,
 )

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cli.database import open_database_for
+from cli.forgetting import forget_everywhere
 from core.adapters.amqp import open_amqp
 from core.adapters.ort import OrtSession
 from core.live import LiveTracks
@@ -35,7 +36,6 @@ from recognize.rules.rules import Rulebook
 from recognize.still import StillRecognizer
 from recognize.threshold import ThresholdPolicy
 from recognize.vision import Vision
-from sightings.store import forget_subject
 
 IN_PROCESS = "memory:"
 BATCH_FRAMES = 8  # looked at together on a GPU: enough to fill a small one, a tenth of a second of a camera
@@ -213,7 +213,7 @@ async def open_gallery(settings: Settings, metrics: Metrics | None = None) -> As
     models = load_models(settings)
     with ThreadPoolExecutor(1, thread_name_prefix="models") as executor:
         async with open_database_for(settings) as db:
-            store = GalleryStore(db, forget=forget_subject)
+            store = GalleryStore(db, forget=forget_everywhere(settings))
             await reembed(store, models.embedder)
             async with _open_matching(settings, db, metrics) as matching, open_rulebook(db) as book:
                 policy = ThresholdPolicy(calibration=models.calibration, settings=settings.recognize)

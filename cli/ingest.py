@@ -63,7 +63,7 @@ async def _ingest(settings: Settings, name: str, regions: tuple[str, ...], *, as
     from ingest.leased import LeasedCameras
     from ingest.leases import Identity, LeaseStore
     from ingest.service import IngestService
-    from ingest.spooling import open_spooling
+    from ingest.spooling import Bounds, open_spooling
 
     require_fleet(settings, broker=False)
     metrics, live, own = Metrics(), LiveTracks(), settings.ingest
@@ -71,7 +71,7 @@ async def _ingest(settings: Settings, name: str, regions: tuple[str, ...], *, as
     async with (
         open_database_for(settings) as db,
         open_kafka_log(settings.log_url, settings.kafka, metrics=metrics) as log,
-        open_spooling(log, settings.data_dir, own.spool_bytes, metrics=metrics) as publisher,
+        open_spooling(log, settings.data_dir, Bounds(disk_bytes=own.spool_bytes, age_s=own.spool_max_age_s), metrics=metrics) as publisher,
     ):
         store = CameraStore(db, SecretBox(db.vault))
         cameras = LeasedCameras(LeaseStore(db), store, me, lease_s=own.lease_s, metrics=metrics)

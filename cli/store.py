@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from cli.database import open_database_for
+from cli.forgetting import forget_everywhere
 from core.settings import Settings
 from enrollment.store import GalleryStore
-from sightings.store import forget_subject
 
 
 @asynccontextmanager
@@ -17,4 +17,4 @@ async def open_store(settings: Settings) -> AsyncIterator[GalleryStore]:
         UnavailableError, ConflictError: see core.adapters.postgres.open_database.
     """
     async with open_database_for(settings) as db:
-        yield GalleryStore(db, forget=forget_subject)
+        yield GalleryStore(db, forget=forget_everywhere(settings))

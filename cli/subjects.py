@@ -128,10 +128,13 @@ def erase(
         line = {
             "receipt_id": receipt.receipt_id,
             "erased_at": receipt.erased_at,
+            "collection": receipt.collection,
             "references": receipt.references,
             "embeddings": receipt.embeddings,
             "sightings": receipt.sightings,
             "generation": receipt.generation,
+            "covered": receipt.covered,
+            "gone_by": receipt.gone_by,
         }
         if as_json:
             emit(line)

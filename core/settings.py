@@ -61,6 +61,9 @@ class IngestSettings(_Group):
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 90
     spool_bytes: Annotated[int, Field(ge=0, le=1 << 40)] = 1 << 30
     """Gated frames kept on disk (data_dir/spool) while Kafka is away; what does not fit is dropped and counted."""
+    spool_max_age_s: Annotated[float, Field(ge=10, le=604800)] = 3600.0
+    """Older frames are dropped from the spool and counted: they are pictures of people, and what they show is no news any more. Erasures
+    name this time in their receipts, so give it to all processes alike."""
     lease_s: Annotated[float, Field(ge=2, le=60)] = 6.0
     """A fleet's ingester that is silent for so long loses its cameras to the others; the same for all of them."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""

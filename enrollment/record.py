@@ -239,10 +239,15 @@ class Receipt:
 
     receipt_id: str
     erased_at: datetime
+    collection: str
     references: int
     embeddings: int
     sightings: int
     generation: int
+    covered: dict[str, int]
+    """How much of what was erased."""
+    gone_by: dict[str, datetime]
+    """Copies that are not kept by person, and when they are gone at the latest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ Every change takes the one row of ``gallery_generation``, so generations have no
 channel ``gallery`` with its generation as payload (enrollment/changes.py).
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from core.errors import ConflictError, NotFoundError
 from core.events import tell
@@ -13,6 +13,7 @@ from core.sealing import SealedColumn
 from core.vault import label_of
 from enrollment.changes import tell_changes
 from enrollment.changing import change_subject, details_change, enter_subject
+from enrollment.erasing import Forget, forget_each, keep_receipt
 from enrollment.merging import forget_merges
 from enrollment.record import Added, Counts, NewReference, Receipt, Subject, SubjectChange, SubjectDetails, check_collection, clean_name
 from enrollment.references import SEALED as SEALED_REFERENCES
@@ -30,13 +31,6 @@ SEALED = (
 )
 """Every sealed column of this room."""
 MAX_PAGE = 1000
-
-Forget = Callable[[Database, str], Awaitable[int]]
-"""Erases a subject from what other rooms remember, inside the given transaction; returns how many sightings named it."""
-
-_ADD_RECEIPT = """
-insert into erasure ("references", embeddings, sightings, generation) values ($1, $2, $3, $4) returning receipt_id, erased_at
-"""
 
 
 class GalleryStore(ReferenceStore):
@@ -179,10 +173,9 @@ class GalleryStore(ReferenceStore):
         """
         async with self._db.transaction() as tx:
             subject = await GalleryStore(tx, forget=self._forget).subject(key, collection=collection)
-            sightings = await self._forget(tx, subject.subject_id)
-            for merged_id in await forget_merges(tx, subject.subject_id):
-                sightings += await self._forget(tx, merged_id)
-            await forget_set_aside(tx, subject.subject_id)
+            merged = await forget_merges(tx, subject.subject_id)
+            covered = await forget_each(self._forget, tx, [subject.subject_id, *merged])
+            covered |= {"merges": len(merged), "set_aside": await forget_set_aside(tx, subject.subject_id)}
             await tx.fetch("select from subject where subject_id = $1 for update", subject.subject_id)
             embeddings = await tx.execute(
                 "delete from reference_embedding e using reference r where e.reference_id = r.reference_id and r.subject_id = $1",
@@ -192,19 +185,7 @@ class GalleryStore(ReferenceStore):
             await tx.execute("delete from subject where subject_id = $1", subject.subject_id)
             gone = sorted(row["reference_id"] for row in rows)
             generation = await tell_changes(tx, "delete", collection=subject.collection, subject_id=subject.subject_id, reference_ids=gone)
-            receipts = await tx.fetch(
-                _ADD_RECEIPT,
-                len(rows),
-                embeddings,
-                sightings,
-                generation,
-            )
+            covered |= {"references": len(rows), "embeddings": embeddings}
+            receipt = await keep_receipt(tx, subject, covered, self._forget, generation)
             await tell(tx, "gallery", [(subject.subject_id, subject.version + 1)], collection=subject.collection)
-        return Receipt(
-            receipt_id=str(receipts[0]["receipt_id"]),
-            erased_at=receipts[0]["erased_at"],
-            references=len(rows),
-            embeddings=embeddings,
-            sightings=sightings,
-            generation=generation,
-        )
+        return receipt

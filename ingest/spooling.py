@@ -44,6 +44,8 @@ class Bounds:
 
     disk_bytes: int
     memory_bytes: int = WINDOW_BYTES
+    age_s: float = KEEP_S
+    """Older frames are dropped, and counted as ``old``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -356,7 +358,7 @@ class SpoolingPublisher:
                     await self._lose(lane, entry, "old")
 
     def _too_old(self, entry: _Entry) -> bool:
-        return self._clock.now_s() - entry.header.captured_s > KEEP_S
+        return self._clock.now_s() - entry.header.captured_s > self._bounds.age_s
 
     def _note_away(self, entry: _Entry, err: UnavailableError) -> None:
         self._metrics.publish_failures.labels(entry.header.region).inc()
@@ -373,13 +375,13 @@ class SpoolingPublisher:
 
 
 @asynccontextmanager
-async def open_spooling(log_port: Log, data_dir: Path, capacity_bytes: int, *, metrics: Metrics) -> AsyncIterator[SpoolingPublisher]:
+async def open_spooling(log_port: Log, data_dir: Path, bounds: Bounds, *, metrics: Metrics) -> AsyncIterator[SpoolingPublisher]:
     """Open a publisher over a log, with its spool in ``data_dir/spool``; ``run`` makes it publish.
 
     Raises:
         SettingsError: the folder can't be used.
     """
-    publisher = SpoolingPublisher(log_port, data_dir / SPOOL_FOLDER, Bounds(disk_bytes=capacity_bytes), metrics=metrics)
+    publisher = SpoolingPublisher(log_port, data_dir / SPOOL_FOLDER, bounds, metrics=metrics)
     await publisher.open()
     try:
         yield publisher

@@ -68,6 +68,13 @@ returning sighting_id, revision, camera, collection
 """
 
 
+_REMEMBERED = """
+select (select count(*) from sighting where subject_id = $1 and thumbnail is not null) as thumbnails,
+       (select count(*) from alert where subject_id = $1) as alerts,
+       (select count(*) from watchlist_subject where subject_id = $1) as watchlists
+"""
+
+
 class SightingStore:
     """The record of what was seen. Thread rule: one event loop; any number of processes."""
 
@@ -264,23 +271,29 @@ class SightingStore:
 
 
 async def forget_subject(db: Database, subject_id: str) -> int:
+    """Erase a subject as :func:`forget_person` does, and return how many sightings named it."""
+    return (await forget_person(db, subject_id))["sightings"]
+
+
+async def forget_person(db: Database, subject_id: str) -> dict[str, int]:
     """Erase a subject from all sightings: name, ids, score, pictures and embeddings; and from those that still arrive.
 
     One transaction (or part of the caller's): after a crash either all is erased or nothing. Idempotent.
 
     Returns:
-        How many sightings named the subject.
+        How many sightings, thumbnails, episodes, alerts and watchlists named the subject or showed it.
     """
     key = _id("subject", subject_id)
     async with db.transaction() as tx:
         await tx.fetch(LOCK_FORGETTING)
         await tx.execute("insert into forgotten_subject (subject_id) values ($1) on conflict do nothing", key)
+        before = (await tx.fetch(_REMEMBERED, key))[0]
         erased = await tx.fetch(_FORGET, key, FORGOTTEN_REASON)
         await forget_alerts(tx, key)
-        await tx.execute("delete from episode where subject_id = $1", key)
+        episodes = await tx.execute("delete from episode where subject_id = $1", key)
         told = [Told(key=str(row["sighting_id"]), **{name: row[name] for name in ("revision", "camera", "collection")}) for row in erased]
         await tell_each(tx, "sighting", told)
-    return len(erased)
+    return {"sightings": len(erased), "episodes": episodes} | dict(before)
 
 
 def _told(sighting: Sighting, before: Mapping[uuid.UUID, dict[str, Any]]) -> Told:

@@ -20,10 +20,12 @@ from api.gallery.models import (
     SubjectQuery,
     SubjectView,
 )
+from api.principal import principal
 from api.route import answer
 from api.services import ENROLLING, services, visible
 from api.uploads import Upload, read_form, read_json, read_query
 from core.errors import NotFoundError, UsageError
+from enrollment.erasing import ErasureStore
 from enrollment.record import Outcome, Photo, Subject, SubjectDetails
 from enrollment.service import EnrollOptions
 from sightings.record import parse_id
@@ -70,9 +72,11 @@ async def update_subject(request: web.Request) -> web.Response:
 
 
 async def erase_subject(request: web.Request) -> web.Response:
-    """Erase a subject everywhere and return the receipt."""
-    subject = await _subject(request)
-    receipt = await services(request).gallery.erase(subject.subject_id)
+    """Erase a subject everywhere and return the receipt; again, the same one."""
+    subject_id = _path_id(request, "subject_id", "subject")
+    receipt = await ErasureStore(services(request).db).of_subject(subject_id)
+    if receipt is None or not principal(request).sees_collection(receipt.collection):
+        receipt = await services(request).gallery.erase((await _subject(request)).subject_id)
     seen = await visible(request, receipt.generation)
     return answer(ReceiptView.of(receipt), status=200 if seen else 202)
 

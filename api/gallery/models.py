@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, Field, JsonValue, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, model_validator
 
 from api.models import Answer, CursorText, Limit, Query, Text
 from enrollment.record import Outcome, Receipt, Reference, Status, Subject
@@ -79,15 +79,35 @@ class SubjectPatch(Query):
         return self
 
 
+_RECEIPT: dict[str, JsonValue] = {
+    "receipt_id": "0b7a52d8-8a44-4a0e-9a4c-1f8f6f6d2c11",
+    "erased_at": "2026-05-01T08:00:00Z",
+    "collection": "default",
+    "references": 2,
+    "embeddings": 2,
+    "sightings": 31,
+    "generation": 4711,
+    "covered": {"references": 2, "embeddings": 2, "sightings": 31, "thumbnails": 30, "episodes": 9, "alerts": 1, "watchlists": 1},
+    "gone_by": {"spool": "2026-05-01T09:00:00Z", "requests": "2026-05-02T08:00:00Z"},
+}
+
+
 class ReceiptView(Answer):
     """Proof of an erasure, without personal data."""
 
+    model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [_RECEIPT]})
+
     receipt_id: str
     erased_at: datetime
+    collection: str
     references: int
     embeddings: int
     sightings: int = Field(description="Sightings that lost their name, picture and embedding.")
-    generation: int
+    generation: int = Field(description="The gallery without them.")
+    covered: dict[str, int] = Field(description="How much of what was erased, in one transaction.")
+    gone_by: dict[str, datetime] = Field(
+        description="Copies that are not kept by person, such as frames that an ingester has spooled: gone by then at the latest."
+    )
 
     @classmethod
     def of(cls, receipt: Receipt) -> "ReceiptView":

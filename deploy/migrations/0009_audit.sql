@@ -51,3 +51,15 @@ end
 $$;
 create trigger audit_append_only before update or delete on audit for each row execute function refuse_audit_change();
 create trigger audit_never_empty before truncate on audit for each statement execute function refuse_audit_change();
+
+-- Erasure: a receipt says what was covered, and until when copies that are not kept by person are gone.
+alter table erasure add column collection text not null default 'default';
+alter table erasure add column covered jsonb not null default '{}';     -- {what: how many}
+alter table erasure add column gone_by jsonb not null default '{}';     -- {what: time}
+create index erasure_time on erasure (erased_at desc, receipt_id desc);
+-- Erasing again gives the same receipt.
+alter table forgotten_subject add column receipt_id uuid references erasure (receipt_id);
+
+-- Retention takes pictures and embeddings from sightings that stay.
+create index sighting_pictured on sighting (stored_at) where thumbnail is not null;
+create index sighting_embedded on sighting (stored_at) where embedding is not null;

@@ -22,6 +22,7 @@ from api.live.views import Viewer
 from api.recognize.cache import LookCache
 from api.services import ApiServices
 from api.system.models import ReadyCheck
+from cli.forgetting import forget_everywhere
 from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.models.spec import CalibrationPoint, CalibrationSpec, InputSpec, ModelSpec
@@ -36,7 +37,7 @@ from enrollment.store import GalleryStore
 from recognize.rules.rules import Rulebook
 from recognize.still import StillRecognizer
 from recognize.threshold import ThresholdPolicy
-from sightings.store import SightingStore, forget_subject
+from sightings.store import SightingStore
 
 MODEL = "paper"
 DIMENSIONS = 4
@@ -218,7 +219,7 @@ def services(
     """Return services over a database; change single ones with dataclasses.replace. Without a token in ``api``, TOKEN is it."""
     api = api or ApiSettings()
     settings = Settings(api=api if api.token else api.model_copy(update={"token": SecretStr(TOKEN)}))
-    gallery = GalleryStore(db, forget=forget_subject)
+    gallery = GalleryStore(db, forget=forget_everywhere(settings))
     platform = platform or Platform()
     matcher = platform.matcher
     metrics = Metrics()

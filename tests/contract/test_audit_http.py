@@ -16,6 +16,7 @@ from core.audit.store import AuditFilter, AuditStore
 from core.ports import Database
 from core.settings import AuditSettings
 from tests.builders.api import ADMIN, services
+from tests.builders.live import reading
 
 ClientMaker = Callable[..., Awaitable[TestClient]]
 
@@ -93,7 +94,7 @@ async def test_without_an_entry_there_is_no_answer(db: Database, client: TestCli
 
 
 async def test_a_stream_is_kept_when_it_begins_and_when_it_ends(db: Database, client: TestClient, behind: ApiServices) -> None:
-    async with client.get("/v1/events"):
+    async with reading(behind.events), client.get("/v1/events"):
         assert [(one["action"], one["details"]) for one in await kept(db)] == [("events.follow", {"stream": "begun"})]
         behind.events.close()
     async with asyncio.timeout(5):

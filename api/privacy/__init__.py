@@ -1,0 +1,1 @@
+"""Privacy: receipts of erasures, retention, and what is kept of a subject."""

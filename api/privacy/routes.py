@@ -1,0 +1,31 @@
+"""Routes of this area."""
+
+from api.gallery.models import ReceiptView
+from api.privacy import handlers, models
+from api.route import Route
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET",
+        path="/v1/erasures",
+        handler=handlers.list_erasures,
+        tag="privacy",
+        needs="subjects.erase",
+        audit="erasures.list",
+        summary="List receipts of erasures, newest first",
+        description="A receipt says how much of what was erased, and nothing of whom.",
+        query=models.ErasureQuery,
+        answers={200: models.ErasurePage},
+        errors=(422,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/erasures/{receipt_id}",
+        handler=handlers.get_erasure,
+        tag="privacy",
+        needs="subjects.erase",
+        audit="erasure.read",
+        summary="Show the receipt of an erasure",
+        answers={200: ReceiptView},
+    ),
+)

@@ -1,0 +1,105 @@
+"""An erasure covers everything that is kept of a person, and leaves a receipt without personal data."""
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient
+
+from api.app import build_app
+from api.services import ApiServices
+from core.ports import Database
+from sightings.watchlists import WatchlistStore
+from tests.builders.api import ADMIN, services
+from tests.builders.sightings import NOW_S, arrival
+
+ClientMaker = Callable[..., Awaitable[TestClient]]
+
+
+@pytest.fixture
+def behind(db: Database) -> ApiServices:
+    return services(db)
+
+
+@pytest.fixture
+async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> TestClient:
+    return await aiohttp_client(build_app(behind), headers=ADMIN)
+
+
+async def ok(response: ClientResponse, status: int = 200) -> Any:
+    assert response.status == status, await response.text()
+    return await response.json()
+
+
+async def person(client: TestClient, behind: ApiServices, name: str) -> str:
+    """Make somebody whom everything remembers: two sightings of one episode, an alert, a watchlist."""
+    subject_id: str = (await ok(await client.post("/v1/subjects", json={"name": name}), 201))["subject_id"]
+    lists = WatchlistStore(behind.db)
+    await lists.add(name.lower(), collection="default")
+    await lists.put(name.lower(), [subject_id])
+    arrivals = [arrival(f"{name[::-1]}{n}", first_s=n, subject="alice", subject_id=subject_id) for n in range(2)]
+    await behind.sightings.record(arrivals, now_s=NOW_S)
+    return subject_id
+
+
+async def rows_with(db: Database, needle: str) -> dict[str, int]:
+    """Return how many rows of each table hold a text, whatever the column."""
+    tables = await db.fetch("select tablename from pg_tables where schemaname = 'public' and tablename <> 'schema_migration'")
+    found = {}
+    for table in (row["tablename"] for row in tables):
+        rows = await db.fetch(f"select count(*) as n from {table} t where strpos(t::text, $1) > 0", needle)
+        if rows[0]["n"]:
+            found[table] = rows[0]["n"]
+    return found
+
+
+async def test_everything_is_covered_and_nothing_of_anyone_is_in_the_receipt(client: TestClient, behind: ApiServices, db: Database) -> None:
+    subject_id = await person(client, behind, "Ada")
+    receipt = await ok(await client.delete(f"/v1/subjects/{subject_id}"))
+    assert receipt["covered"] == {
+        "sightings": 2, "thumbnails": 2, "episodes": 1, "alerts": 1, "watchlists": 1, "set_aside": 0, "merges": 0,
+        "references": 0, "embeddings": 0,
+    }  # fmt: skip
+    erased_at = datetime.fromisoformat(receipt["erased_at"])
+    assert datetime.fromisoformat(receipt["gone_by"]["spool"]) - erased_at == pytest.approx(timedelta(hours=1), abs=timedelta(seconds=2))
+    assert "Ada" not in json.dumps(receipt)
+    assert subject_id not in json.dumps(receipt)
+    left = await rows_with(db, subject_id)
+    assert set(left) <= {"audit", "event", "forgotten_subject", "gallery_change"}  # the random id alone
+    assert await rows_with(db, "Ada") == await rows_with(db, "Alice") == {}
+
+
+async def test_a_receipt_can_be_read_again_and_erasing_again_gives_the_same(client: TestClient, behind: ApiServices) -> None:
+    first = await ok(await client.delete(f"/v1/subjects/{await person(client, behind, 'Ada')}"))
+    bob = await person(client, behind, "Bob")
+    second = await ok(await client.delete(f"/v1/subjects/{bob}"))
+    assert await ok(await client.delete(f"/v1/subjects/{bob}")) == second
+    assert await ok(await client.get(f"/v1/erasures/{first['receipt_id']}")) == first
+    page = await ok(await client.get("/v1/erasures?limit=1"))
+    rest = await ok(await client.get("/v1/erasures", params={"limit": 1, "cursor": page["next_cursor"]}))
+    assert (page["erasures"], rest["erasures"], rest["next_cursor"]) == ([second], [first], None)
+    for unknown in (uuid.uuid4(), "x"):
+        assert (await client.get(f"/v1/erasures/{unknown}")).status == 404
+    assert (await client.delete(f"/v1/subjects/{uuid.uuid4()}")).status == 404
+    assert (await client.get("/v1/erasures?cursor=x")).status == 422
+
+
+async def test_what_still_arrives_of_an_erased_person_has_no_name(client: TestClient, behind: ApiServices, db: Database) -> None:
+    subject_id = await person(client, behind, "Ada")
+    await ok(await client.delete(f"/v1/subjects/{subject_id}"))
+    await behind.sightings.record([arrival("late", first_s=9, subject="alice", subject_id=subject_id)], now_s=NOW_S)
+    assert set(await rows_with(db, subject_id)) <= {"audit", "event", "forgotten_subject", "gallery_change"}
+
+
+async def test_an_erasure_that_fails_erases_nothing(client: TestClient, behind: ApiServices, db: Database) -> None:
+    subject_id = await person(client, behind, "Ada")
+    await db.execute("alter table erasure add constraint broken check (sightings < 0)")
+    try:
+        assert (await client.delete(f"/v1/subjects/{subject_id}")).status >= 400
+    finally:
+        await db.execute("alter table erasure drop constraint broken")
+    assert (await ok(await client.get(f"/v1/sightings?subject={subject_id}")))["sightings"][0]["subject"] == "Ada"
