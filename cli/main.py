@@ -27,6 +27,8 @@ COMMANDS: dict[str, str] = {
     "recognize": "Fleet: turn frames into sightings.",
     "match": "Fleet: hold a shard of the gallery in memory and answer probes.",
     "sightings": "Fleet: store what was seen and raise alerts.",
+    "keys": "Make, list, rotate and revoke API keys.",
+    "users": "Add, list, disable and remove people who log in with a password.",
     "api": "Fleet: serve the API.",
     "topics": "Fleet: create, grow and list the topics of the log.",
     "replay": "Fleet: put frames of a time range through recognition again.",

@@ -134,6 +134,10 @@ class Filter:
     """Unix seconds: what ended at or after it."""
     until_s: float | None = None
     """Unix seconds: what began before it."""
+    cameras: frozenset[str] | None = None
+    """Of these cameras only: what is granted to who asks."""
+    collections: frozenset[str] | None = None
+    """Likewise, compared with these collections only."""
 
     def __post_init__(self) -> None:
         for name, text in (("camera", self.camera), ("subject", self.subject)):

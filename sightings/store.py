@@ -362,6 +362,10 @@ def _conditions(wanted: Filter, cursor: Cursor | None, id_column: str) -> tuple[
 
     if wanted.camera is not None:
         add("s.camera = {}", wanted.camera)
+    if wanted.cameras is not None:
+        add("s.camera = any({}::text[])", sorted(wanted.cameras))
+    if wanted.collections is not None:
+        add(("s" if id_column == "sighting_id" else "b") + ".collection = any({}::text[])", sorted(wanted.collections))
     if wanted.subject is not None:
         subject_id = parse_id(wanted.subject)
         add("s.subject_id = {}", subject_id) if subject_id else add(

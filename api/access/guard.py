@@ -63,6 +63,12 @@ async def visible_cameras(request: web.Request) -> frozenset[str] | None:
     return None if granted is None else await services(request).access.cameras(granted)
 
 
+async def sees(request: web.Request, *, camera: str, collection: str) -> bool:
+    """Tell whether who asks may see what a camera saw, compared with a collection."""
+    cameras = await visible_cameras(request)
+    return (cameras is None or camera in cameras) and principal(request).sees_collection(collection)
+
+
 def rate_headers(request: web.Request) -> dict[str, str]:
     """Return the headers that say how often who asks may ask again."""
     rate = request.get(RATE)
