@@ -14,6 +14,7 @@ from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
 
 from api.access.address import networks
 from api.audit.keeping import AUDIT
+from api.cameras.trials import TRIALS, Trials
 from api.connections import CONNECTIONS, Connections, guarded
 from api.middleware import TABLE, add_headers, around, in_their_words
 from api.openapi import openapi_document
@@ -60,8 +61,10 @@ def build_app(services: ApiServices) -> web.Application:
         app.router.add_route(route.method, route.path, route.handler)
         if route.method == "GET" and route.limit_s is not None:
             app.router.add_route("HEAD", route.path, route.handler)
+    trials = app[TRIALS] = Trials()
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
+    app.on_cleanup.append(lambda _: trials.close())
     app.on_cleanup.append(_keep_counted)
     return app
 

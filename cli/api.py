@@ -90,7 +90,7 @@ def _services(settings: Settings, gallery: "Gallery", history: "History") -> "Ap
     from ingest.leases import LeaseStore
     from sightings.store import SightingStore
 
-    cameras, leases = CameraStore(gallery.db, SecretBox(gallery.db.vault)), LeaseStore(gallery.db)
+    cameras, leases = CameraStore(gallery.db, SecretBox(gallery.db.vault), allow=settings.outbound.camera_allow), LeaseStore(gallery.db)
     sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
 
     async def camera_views() -> Sequence[CameraView]:
@@ -142,14 +142,5 @@ async def _camera_views(cameras: "CameraStore", leases: "LeaseStore") -> Sequenc
     for camera in await cameras.list():
         now = states.get(camera.spec.name)
         waits = "no ingester runs it" if camera.enabled and now is None else ""
-        views.append(
-            CameraView(
-                name=camera.spec.name,
-                url=camera.url_redacted,
-                region=camera.spec.region,
-                enabled=camera.enabled,
-                state="disabled" if not camera.enabled else now.state if now else "waiting",
-                reason=now.reason if now else waits,
-            )
-        )
+        views.append(CameraView.of(camera, state=now.state if now else "waiting", reason=now.reason if now else waits))
     return views

@@ -31,6 +31,7 @@ def add(
         str, typer.Argument(help="rtsp://, rtsp+udp://, http://, rtmp://, srt://, /dev/videoN, a video file, or a folder of clips.")
     ],
     region: Annotated[str, typer.Option(help="Group of cameras that is processed together.")] = "default",
+    group: Annotated[list[str] | None, typer.Option(help="Watchlists and grants name groups; several are allowed.")] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Play a recording again and again.")] = False,
     max_fps: Annotated[float | None, typer.Option(help="At most so many frames a second are looked at.")] = None,
     zone: Annotated[list[str] | None, typer.Option(help=f"Motion counts only here: a polygon {POLYGON_HELP}.")] = None,
@@ -55,7 +56,7 @@ def add(
     )
 
     async def work(store: Any) -> None:
-        await store.add(spec)
+        await store.add(spec, groups=group or ())
         _say(as_json, await store.get(name), f"camera {name} added; 'sightline cameras test {name}' tries it")
 
     _with_store(ctx, work)
@@ -67,6 +68,7 @@ def change(
     name: Annotated[str, NAME],
     url: Annotated[str | None, typer.Option(help="A new URL, with its credentials.")] = None,
     region: Annotated[str | None, typer.Option(help="Another group of cameras.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="New groups instead of all before ('' = none); several are allowed.")] = None,
     loop: Annotated[bool | None, typer.Option("--loop/--no-loop", help="Play a recording again and again, or once.")] = None,
     max_fps: Annotated[float | None, typer.Option(help="At most so many frames a second are looked at; 0 = the default.")] = None,
     zone: Annotated[list[str] | None, typer.Option(help=f"New zones instead of all before ('' = none): a polygon {POLYGON_HELP}.")] = None,
@@ -79,10 +81,12 @@ def change(
 
     changes: dict[str, Any] = {"url": url, "region": region, "loop": loop, "max_fps": max_fps, "zones": zone, "masks": mask}
     changes = {key: value for key, value in changes.items() if value is not None}
-    if not changes:
-        raise UsageError("nothing to change: name at least one of --url, --region, --loop, --max-fps, --zone, --mask")
+    if not changes and group is None:
+        raise UsageError("nothing to change: name at least one of --url, --region, --group, --loop, --max-fps, --zone, --mask")
     if url is not None and kind_of(url) in ("file", "folder"):
         changes["url"] = str(_existing(url))
+    if url is not None:
+        changes["allow"] = None  # who has the machine may send it anywhere
     if max_fps == 0:
         changes["max_fps"] = None
     for key in ("zones", "masks"):
@@ -90,8 +94,12 @@ def change(
             changes[key] = tuple(parse_polygon(text) for text in changes[key] if text)
 
     async def work(store: Any) -> None:
-        await store.replace(replace((await store.get(name)).spec, **changes))
-        _say(as_json, await store.get(name), f"camera {name} changed")
+        groups = None if group is None else tuple(one for one in group if one)
+
+        def changed(before: Any) -> Any:
+            return replace(before, spec=replace(before.spec, **changes), groups=before.groups if groups is None else groups)
+
+        _say(as_json, await store.change(name, changed), f"camera {name} changed")
 
     _with_store(ctx, work)
 
@@ -176,6 +184,7 @@ def camera_line(record: Any) -> dict[str, Any]:
         "name": spec.name,
         "url": record.url_redacted,
         "region": spec.region,
+        "groups": list(record.groups),
         "enabled": record.enabled,
         "loop": spec.loop,
         "max_fps": spec.max_fps,
@@ -257,6 +266,6 @@ def _with_stores(ctx: typer.Context, work: Callable[[Any, Any], Awaitable[None]]
         from ingest.leases import LeaseStore
 
         async with open_database_for(settings) as db:
-            await work(CameraStore(db, SecretBox(db.vault)), LeaseStore(db))
+            await work(CameraStore(db, SecretBox(db.vault), allow=settings.outbound.camera_allow), LeaseStore(db))
 
     run_async(opened())

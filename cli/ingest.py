@@ -73,7 +73,7 @@ async def _ingest(settings: Settings, name: str, regions: tuple[str, ...], *, as
         open_kafka_log(settings.log_url, settings.kafka, metrics=metrics) as log,
         open_spooling(log, settings.data_dir, Bounds(disk_bytes=own.spool_bytes, age_s=own.spool_max_age_s), metrics=metrics) as publisher,
     ):
-        store = CameraStore(db, SecretBox(db.vault))
+        store = CameraStore(db, SecretBox(db.vault), allow=settings.outbound.camera_allow)
         cameras = LeasedCameras(LeaseStore(db), store, me, lease_s=own.lease_s, metrics=metrics)
         service = IngestService(cameras, publisher, live=live, settings=own, metrics=metrics)
 

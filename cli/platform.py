@@ -85,12 +85,9 @@ class Platform:
         for camera in await self.cameras.list():
             now = status.get(camera.spec.name)
             views.append(
-                CameraView(
-                    name=camera.spec.name,
-                    url=camera.url_redacted,
-                    region=camera.spec.region,
-                    enabled=camera.enabled,
-                    state="disabled" if not camera.enabled else now.state if now else "connecting",
+                CameraView.of(
+                    camera,
+                    state=now.state if now else "connecting",
                     reason=now.reason if now else "",
                     since=datetime.fromtimestamp(now.since_s, UTC) if now else None,
                     frames_published=now.published if now else None,
@@ -154,7 +151,7 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
     async with open_gallery(settings) as gallery, open_history_for(settings, gallery) as history:
         log, live = MemoryLog(), LiveTracks()
         sightings = SightingStore(gallery.db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
-        cameras = CameraStore(gallery.db, SecretBox(gallery.db.vault))
+        cameras = CameraStore(gallery.db, SecretBox(gallery.db.vault), allow=settings.outbound.camera_allow)
 
         async def camera_views() -> Sequence[CameraView]:
             return await platform.camera_views()

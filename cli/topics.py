@@ -156,7 +156,7 @@ def _cameras(settings: Settings, regions: list[str] | None, each: int) -> dict[s
         from ingest.cameras import CameraStore
 
         async with open_database_for(settings) as db:
-            for record in await CameraStore(db, SecretBox(db.vault)).list():
+            for record in await CameraStore(db, SecretBox(db.vault), allow=settings.outbound.camera_allow).list():
                 counts[record.spec.region] = counts.get(record.spec.region, 0) + 1
 
     run_async(count())

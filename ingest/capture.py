@@ -15,6 +15,7 @@ import structlog
 from core.errors import NotFoundError, UnavailableError, UnreadableMediaError
 from core.live import LiveTracks
 from core.metrics import Metrics
+from core.outbound import AddressRefusedError
 from core.schema import FrameHeader, GateReason
 from ingest.encode import Planes, encode_planes
 from ingest.gate import Decision, GateSettings, MotionGate
@@ -142,7 +143,7 @@ class Capture:
             with self._context.open_frames(self._config.url, self._config.source) as source:
                 self._read(source, stop)
                 return _End("eof", f"{source.info.url}: the stream ended") if source.info.live else None
-        except UnavailableError as err:
+        except (UnavailableError, AddressRefusedError) as err:  # a name may lead elsewhere next time
             return _End("unavailable", str(err))
         except (UnreadableMediaError, NotFoundError) as err:
             return _End("unreadable", str(err))

@@ -46,8 +46,8 @@ class Probe:
         }
 
 
-def probe_source(url: str, options: SourceOptions | None = None) -> Probe:
-    """Open a source, decode its first picture and, for a live stream, MEASURE_S more.
+def probe_source(url: str, options: SourceOptions | None = None, *, measure: bool = True) -> Probe:
+    """Open a source, decode its first picture and, for a live stream when asked to ``measure`` its rate, MEASURE_S more.
 
     Raises:
         UsageError, NotFoundError, UnreadableMediaError, UnavailableError: it can't be opened, or sends no picture.
@@ -62,7 +62,7 @@ def probe_source(url: str, options: SourceOptions | None = None) -> Probe:
             text = f"{source.info.url}: sends no picture"
             raise UnavailableError(text) if source.info.live else UnreadableMediaError(text)
         image = first.frame.rgb()
-        fps = _rate(frames) if source.info.live else None
+        fps = _rate(frames) if source.info.live and measure else None
         return Probe(info=source.info, open_s=open_s, first_frame_s=first_frame_s, measured_fps=fps, image=image)
 
 

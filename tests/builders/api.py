@@ -27,6 +27,7 @@ from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.models.spec import CalibrationPoint, CalibrationSpec, InputSpec, ModelSpec
 from core.ports import Database, MatchAnswer
+from core.secrets import SecretBox
 from core.settings import ApiSettings, Settings
 from core.types import F32, Candidate, Embeddings, Faces, Image, Quality
 from detect.tracker import Look
@@ -34,6 +35,7 @@ from embed.calibration import Calibration
 from enrollment.record import Added, NewReference, Outcome, Photo, SubjectDetails
 from enrollment.service import EnrollOptions
 from enrollment.store import GalleryStore
+from ingest.cameras import CameraStore
 from recognize.rules.rules import Rulebook
 from recognize.still import StillRecognizer
 from recognize.threshold import ThresholdPolicy
@@ -213,6 +215,12 @@ def calibration() -> Calibration:
     )
 
 
+async def _cameras(db: Database, platform: Platform) -> Sequence[CameraView]:
+    """Return the cameras that the platform was told of, and those in the database, which nobody runs."""
+    stored = await CameraStore(db, SecretBox(db.vault)).list()
+    return [*await platform.list_cameras(), *(CameraView.of(camera, state="waiting") for camera in stored)]
+
+
 def services(
     db: Database, *, api: ApiSettings | None = None, platform: Platform | None = None, vision: PaperVision | None = None
 ) -> ApiServices:
@@ -251,7 +259,7 @@ def services(
         book=book,
         matcher=matcher,
         readiness=platform.readiness,
-        cameras=platform.list_cameras,
+        cameras=lambda: _cameras(db, platform),
     )
 
 
