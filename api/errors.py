@@ -35,6 +35,12 @@ class InvalidRequestError(UsageError):
         self.details = details
 
 
+class MalformedError(UsageError):
+    """What was sent can't be read as what it should be: no multipart, no known field, no key."""
+
+    code: ClassVar[str] = "malformed"
+
+
 class UnprocessableError(UsageError):
     """Each field fits its model, but together, or for what is there, they make no sense."""
 
@@ -97,7 +103,8 @@ STATUS: Mapping[type[SightlineError], int] = {
     TooManyRequestsError: 429,
     UpgradeRequiredError: 426,
     BusyError: 503,
-    UsageError: 400,
+    MalformedError: 400,
+    UsageError: 422,
     MessageError: 400,
     AddressRefusedError: 422,
     UnreadableMediaError: 422,

@@ -12,10 +12,10 @@ from typing import Final
 
 from aiohttp import web
 
-from api.errors import UnprocessableError, response_of
+from api.errors import MalformedError, UnprocessableError, response_of
 from api.principal import principal
 from api.services import services
-from core.errors import ConflictError, SightlineError, UsageError
+from core.errors import ConflictError, SightlineError
 from core.ports import Database
 
 HEADER: Final = "Idempotency-Key"
@@ -102,11 +102,11 @@ async def once(
     """Answer a POST that has a key.
 
     Raises:
-        UsageError: the key is none.
+        MalformedError: the key is none.
     """
     key = request.headers[HEADER]
     if not re.fullmatch(KEY_PATTERN, key):
-        raise UsageError(f"{HEADER}: 1 to 200 visible ASCII characters; a UUID is a good one")
+        raise MalformedError(f"{HEADER}: 1 to 200 visible ASCII characters; a UUID is a good one")
     claim = request[CLAIM] = Claim(services(request).db, principal(request).actor, key, f"{request.method} {request.path_qs}")
     response: web.StreamResponse | None = None
     try:

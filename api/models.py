@@ -12,7 +12,7 @@ Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f
 Prose = Annotated[str, Field(max_length=4000, pattern=r"^[^\x00]*$")]
 """Text of any number of lines."""
 Limit = Annotated[int, Field(ge=1, le=500, description="Most rows of a page.")]
-CursorText = Annotated[str, Field(max_length=1200, description="`next_cursor` of the page before.")]
+CursorText = Annotated[str, Field(max_length=1200, pattern=r"^[A-Za-z0-9_=-]*$", description="`next_cursor` of the page before.")]
 
 
 class Answer(BaseModel):

@@ -13,6 +13,8 @@ from api.idempotency import HEADER, KEY_PATTERN
 from api.models import ErrorEnvelope
 from api.route import Media, Route
 
+LAST_S = 20_000_000_000
+"""Unix seconds; what is larger would be read as milliseconds."""
 _REF = "#/components/schemas/{model}"
 _ID = {"type": "string", "format": "uuid"}
 _NAME = {"type": "string", "pattern": r"^[A-Za-z0-9._-]{1,64}$"}
@@ -28,6 +30,9 @@ def openapi_document(routes: Sequence[Route], *, version: str) -> dict[str, Any]
     """
     models = sorted({pair for route in routes for pair in _models(route)}, key=lambda pair: pair[0].__name__)
     refs, definitions = models_json_schema(models, ref_template=_REF)
+    for route in routes:
+        if route.method == "PATCH" and route.body:
+            definitions["$defs"][refs[route.body, "validation"]["$ref"].rpartition("/")[2]]["minProperties"] = 1
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, refs)
@@ -101,7 +106,7 @@ def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     schema = model.model_json_schema()
     required = schema.get("required", [])
     return [
-        {"name": name, "in": "query", "required": name in required, "schema": _inlined(one), "description": one.get("description", "")}
+        {"name": name, "in": "query", "required": name in required, "schema": _text(one), "description": one.get("description", "")}
         for name, one in schema["properties"].items()
     ]
 
@@ -118,7 +123,22 @@ def _binary(schema: dict[str, Any]) -> dict[str, Any]:
         return {"contentMediaType": "application/octet-stream", "description": schema.get("description", "")}
     if schema.get("type") == "array":
         return schema | {"items": _binary(schema["items"])}
-    return _inlined(schema) | ({"description": schema["description"]} if "description" in schema else {})
+    return _text(schema) | ({"description": schema["description"]} if "description" in schema else {})
+
+
+def _text(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a value that is sent as text, where absent is null and an instant may be Unix seconds."""
+    given = _inlined(schema)
+    kinds = [one for one in given.pop("anyOf", []) if one != {"type": "null"}]
+    if len(kinds) == 1:
+        given |= kinds[0]
+    elif kinds:
+        given["anyOf"] = kinds
+    if given.get("format") == "date-time":
+        given = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0, "maximum": LAST_S}]}
+    if given.get("default", 0) is None:
+        del given["default"]
+    return given
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +168,7 @@ def _common_errors(route: Route) -> Iterable[int]:
     if route.needs is not None:
         yield 401
     if route.query or route.body or route.form or route.audit:
-        yield 400
+        yield from (400, 422)
     if route.body or route.form:
         yield from (413, 415)
     if route.method == "POST" and route.needs is not None:

@@ -5,13 +5,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ValidationError
 
-from api.errors import InvalidRequestError, MediaTypeError, TooLargeError
+from api.errors import InvalidRequestError, MalformedError, MediaTypeError, TooLargeError
 from api.idempotency import content_read
-from core.errors import UsageError
 
 JSON = "application/json"
 MAX_JSON_BYTES = 256 << 10
@@ -72,11 +72,29 @@ async def read_json(
         if len(data) > max_bytes:
             raise TooLargeError(f"the JSON body is larger than {max_bytes} bytes")
     try:
-        body = model.model_validate_json(bytes(data), strict=True)
+        body = _validated(model, bytes(data))
     except ValidationError as err:
         raise _invalid(err, "body") from err
     await content_read(request, bytes(data))
     return body
+
+
+def _validated(model: type[M], data: bytes) -> M:
+    """Validate strictly, but for JSON's one kind of number: 3.0 is the whole number 3."""
+    try:
+        return model.model_validate_json(data, strict=True)
+    except ValidationError as err:
+        if not any(problem["type"] == "int_type" for problem in err.errors(include_url=False, include_input=False)):
+            raise
+    return model.model_validate_json(msgspec.json.encode(_whole(msgspec.json.decode(data))), strict=True)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return {key: _whole(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 async def read_form(request: web.Request, *, file_field: str | Collection[str], max_bytes: int) -> Form:
@@ -85,7 +103,7 @@ async def read_form(request: web.Request, *, file_field: str | Collection[str], 
     Raises:
         MediaTypeError: it is no multipart/form-data.
         TooLargeError: more bytes or parts than allowed; the rest is not read.
-        UsageError: it can't be read as multipart, or no file came.
+        MalformedError: it can't be read as multipart, or no file came.
     """
     fields = (file_field,) if isinstance(file_field, str) else tuple(file_field)
     first = f" with a file in '{fields[0]}'" if fields else ""
@@ -103,9 +121,11 @@ async def read_form(request: web.Request, *, file_field: str | Collection[str], 
         EOFError,
         HttpProcessingError,
     ) as err:  # what aiohttp raises on damaged parts
-        raise UsageError(f"the multipart body can't be read: {str(err).splitlines()[0][:200] if str(err) else type(err).__name__}") from err
+        raise MalformedError(
+            f"the multipart body can't be read: {str(err).splitlines()[0][:200] if str(err) else type(err).__name__}"
+        ) from err
     if fields and not form.files:
-        raise UsageError(f"no file: send it as a form field named '{fields[0]}'")
+        raise MalformedError(f"no file: send it as a form field named '{fields[0]}'")
     await content_read(request, _digest(form))
     return form
 
@@ -128,7 +148,7 @@ async def _read_parts(request: web.Request, file_fields: Collection[str], max_by
     reader = await request.multipart()
     while (part := await reader.next()) is not None:
         if not isinstance(part, BodyPartReader):
-            raise UsageError("a part of the multipart body is itself multipart; send files one by one")
+            raise MalformedError("a part of the multipart body is itself multipart; send files one by one")
         if len(form.files) + len(form.fields) >= MAX_PARTS:
             raise TooLargeError(f"the multipart body has more than {MAX_PARTS} parts")
         name = part.name or ""
@@ -137,7 +157,7 @@ async def _read_parts(request: web.Request, file_fields: Collection[str], max_by
             left -= len(data)
             form.files.append(Upload(_file_name(part.filename), data, name))
         elif name in form.fields:
-            raise UsageError(f"form field '{name[:80]}' is given twice")
+            raise MalformedError(f"form field '{name[:80]}' is given twice")
         else:
             form.fields[name[:80]] = (await _read_part(part, MAX_FIELD_BYTES)).decode()
     return form
@@ -146,7 +166,7 @@ async def _read_parts(request: web.Request, file_fields: Collection[str], max_by
 async def _read_part(part: BodyPartReader, most: int) -> bytes:
     data = bytearray()
     if part.headers.get(hdrs.CONTENT_TRANSFER_ENCODING, "binary").lower() not in ("binary", "8bit", "7bit"):
-        raise UsageError("a part has a Content-Transfer-Encoding; send the bytes as they are")
+        raise MalformedError("a part has a Content-Transfer-Encoding; send the bytes as they are")
     while chunk := await part.read_chunk(READ_BYTES):
         data += chunk
         if len(data) > most:

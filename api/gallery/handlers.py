@@ -5,6 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from api.cursor import decode_name, encode_name
+from api.errors import MalformedError
 from api.gallery.models import (
     Consent,
     EnrollAnswer,
@@ -24,8 +25,12 @@ from api.principal import principal
 from api.route import answer
 from api.services import ENROLLING, services, visible
 from api.uploads import Upload, read_form, read_json, read_query
+<<<<<<< HEAD
 from core.errors import NotFoundError, UsageError
 from enrollment.erasing import ErasureStore
+=======
+from core.errors import NotFoundError
+>>>>>>> 2f40ab0 (fix(api): 400 is what can't be read, 422 what makes no sense; the document says what is taken as text)
 from enrollment.record import Outcome, Photo, Subject, SubjectDetails
 from enrollment.service import EnrollOptions
 from sightings.record import parse_id
@@ -147,4 +152,4 @@ def _photo(upload: Upload, subject: Subject) -> Photo:
 
 def _refuse_fields(fields: dict[str, str]) -> None:
     if fields:
-        raise UsageError(f"form field '{next(iter(fields))}': only files named 'photo' are taken here")
+        raise MalformedError(f"form field '{next(iter(fields))}': only files named 'photo' are taken here")

@@ -181,7 +181,7 @@ async def test_search_in_an_empty_gallery_and_of_a_photo_without_faces(client: T
 
 async def test_search_refuses_what_it_cannot_read(client: TestClient, platform: Platform) -> None:
     assert (await error(await client.post("/v1/search", data=photos(b"\x00garbage")), 422))["message"].startswith("p0.jpg: ")
-    assert "one a request" in (await error(await client.post("/v1/search", data=photos(picture(), picture())), 400))["message"]
+    assert "one a request" in (await error(await client.post("/v1/search", data=photos(picture(), picture())), 422))["message"]
     assert (await error(await client.post("/v1/search", data=photos(picture(), threshold="2")), 400))["details"][0]["field"] == "threshold"
     assert (
         "give one of them"
