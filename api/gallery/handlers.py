@@ -25,12 +25,8 @@ from api.principal import principal
 from api.route import answer
 from api.services import ENROLLING, services, visible
 from api.uploads import Upload, read_form, read_json, read_query
-<<<<<<< HEAD
-from core.errors import NotFoundError, UsageError
-from enrollment.erasing import ErasureStore
-=======
 from core.errors import NotFoundError
->>>>>>> 2f40ab0 (fix(api): 400 is what can't be read, 422 what makes no sense; the document says what is taken as text)
+from enrollment.erasing import ErasureStore
 from enrollment.record import Outcome, Photo, Subject, SubjectDetails
 from enrollment.service import EnrollOptions
 from sightings.record import parse_id
