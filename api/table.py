@@ -5,9 +5,11 @@ from api.alerts.routes import ROUTES as ALERTS
 from api.audit.routes import ROUTES as AUDIT
 from api.cameras.routes import ROUTES as CAMERAS
 from api.compat.routes import ROUTES as COMPAT
+from api.feedback.routes import ROUTES as FEEDBACK
 from api.gallery.routes import ROUTES as GALLERY
 from api.history.routes import ROUTES as HISTORY
 from api.live.routes import ROUTES as LIVE
+from api.opt_outs.routes import ROUTES as OPT_OUTS
 from api.privacy.routes import ROUTES as PRIVACY
 from api.recognize.routes import ROUTES as RECOGNIZE
 from api.route import Route
@@ -33,4 +35,6 @@ ROUTES: tuple[Route, ...] = (
     *THRESHOLDS,
     *COMPAT,
     *PRIVACY,
+    *FEEDBACK,
+    *OPT_OUTS,
 )

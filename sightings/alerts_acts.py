@@ -65,10 +65,16 @@ async def _nothing(_tx: Database, _alert: StoredAlert, _who: Actor) -> None:
     return None
 
 
+async def _unprepared(_tx: Database, _alert_id: uuid.UUID) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feedback:
     """What must follow when an alert of a match is judged: the recognition learns of it."""
 
+    prepare: Callable[[Database, uuid.UUID], Awaitable[None]] = _unprepared
+    """Takes the locks that the others need, before the alert is locked."""
     wrong_person: Decided = _nothing
     """A match was rejected: what was taken for each other must not be again."""
     undone: Decided = _nothing
@@ -97,6 +103,8 @@ class AlertDesk:
             ConflictError: that can't be done to an alert in its state.
         """
         async with self._db.transaction() as tx:
+            if act in ("reject", "reopen") and (known := parse_id(alert_id)):
+                await self._feedback.prepare(tx, known)
             alert = await self._locked(tx, alert_id)
             key, after = uuid.UUID(alert.alert_id), AFTER[act]
             if await self._is_repeated(tx, alert, act, who):

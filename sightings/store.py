@@ -21,6 +21,7 @@ from sightings.alerts_raise import follow_episodes, forget_alerts, raise_alerts,
 from sightings.alerts_strangers import raise_stranger_alerts
 from sightings.cursor import Cursor
 from sightings.drops import drop, drop_subject, forget_drops, sort_out
+from sightings.feedback import forget_feedback
 from sightings.grouping import update_episodes
 from sightings.locks import LOCK_CAMERAS, LOCK_FORGETTING, LOCK_FORGETTING_SHARED, LOCK_TO_STORE
 from sightings.names import without_wrong_names
@@ -131,15 +132,21 @@ class SightingStore:
         told = [alert for alert in alerts if alert.state == "new"]
         return Recorded(sightings=[stored_sighting(row) for row in rows], new=new, alerts=told, dropped=len(gone))
 
-    async def opt_out(self, subject_id: str) -> int:
-        """Delete all that is stored of a subject's sightings, and wait for whoever stores more: part of the caller's transaction.
+    async def opt_out(self, subject_id: str, *, erase_past: bool) -> int:
+        """Wait for whoever stores sightings, and delete what is stored of a subject: part of the caller's transaction.
 
         Call it before the subject is noted as opted out in the same transaction: what is stored from then on leaves it out.
+
+        Args:
+            subject_id: who opts out.
+            erase_past: False = what was stored before stays.
 
         Returns:
             How many sightings were deleted.
         """
         await self._db.fetch(LOCK_FORGETTING)
+        if not erase_past:
+            return 0
         gone = await drop_subject(self._db, _id("subject", subject_id))
         await tell_each(self._db, "sighting", [Told(key=str(key), revision=0) for key in gone])
         return len(gone)
@@ -281,19 +288,20 @@ async def forget_person(db: Database, subject_id: str) -> dict[str, int]:
     One transaction (or part of the caller's): after a crash either all is erased or nothing. Idempotent.
 
     Returns:
-        How many sightings, thumbnails, episodes, alerts and watchlists named the subject or showed it.
+        How many sightings, thumbnails, episodes, alerts, watchlists and feedback named the subject or showed it.
     """
     key = _id("subject", subject_id)
     async with db.transaction() as tx:
         await tx.fetch(LOCK_FORGETTING)
         await tx.execute("insert into forgotten_subject (subject_id) values ($1) on conflict do nothing", key)
+        feedback = await forget_feedback(tx, key)
         before = (await tx.fetch(_REMEMBERED, key))[0]
         erased = await tx.fetch(_FORGET, key, FORGOTTEN_REASON)
         await forget_alerts(tx, key)
         episodes = await tx.execute("delete from episode where subject_id = $1", key)
         told = [Told(key=str(row["sighting_id"]), **{name: row[name] for name in ("revision", "camera", "collection")}) for row in erased]
         await tell_each(tx, "sighting", told)
-    return {"sightings": len(erased), "episodes": episodes} | dict(before)
+    return {"sightings": len(erased), "episodes": episodes, "feedback": feedback} | dict(before)
 
 
 def _told(sighting: Sighting, before: Mapping[uuid.UUID, dict[str, Any]]) -> Told:

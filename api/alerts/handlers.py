@@ -1,5 +1,6 @@
 """What somebody wanted to hear of, and what became of it."""
 
+from datetime import timedelta
 from typing import get_args
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from api.services import services
 from api.uploads import read_json, read_query
 from sightings.alerts import AlertStore
 from sightings.alerts_acts import Act, AlertDesk
+from sightings.feedback import feedback_of_alerts
 from sightings.record import AlertState, StoredAlert
 
 
@@ -72,7 +74,8 @@ def _store(request: web.Request) -> AlertStore:
 
 
 def _desk(request: web.Request) -> AlertDesk:
-    return AlertDesk(services(request).db, scope=scope(request))
+    gap = timedelta(seconds=services(request).settings.sightings.episode_gap_s)
+    return AlertDesk(services(request).db, feedback_of_alerts(gap), scope=scope(request))
 
 
 def _id(request: web.Request) -> str:

@@ -43,6 +43,7 @@ create table feedback (
     score         double precision,
     threshold     double precision,
     embedding     bytea,                    -- sealed; of a wrong person only
+    renamed       boolean not null default false,   -- the sighting had this name, and lost it
     alerts        jsonb not null default '{}',  -- alerts that it rejected, with the states they had
     reason        text not null default '',
     actor         text not null,

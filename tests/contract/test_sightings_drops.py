@@ -25,7 +25,7 @@ async def enrolled(db: Database) -> None:
 
 async def opt_out(db: Database, subject_id: str) -> int:
     async with db.transaction() as tx:
-        gone = await store_of(tx).opt_out(subject_id)
+        gone = await store_of(tx).opt_out(subject_id, erase_past=True)
         await tx.execute("insert into opt_out (subject_id, set_by) values ($1, 'a')", subject_id)
     return gone
 

@@ -1,0 +1,1 @@
+"""Names that were wrong, and names that were right."""

@@ -1,0 +1,1 @@
+"""People who must be matched and then dropped."""
