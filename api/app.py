@@ -16,6 +16,7 @@ from api.access.address import networks
 from api.audit.keeping import AUDIT
 from api.cameras.trials import TRIALS, Trials
 from api.connections import CONNECTIONS, Connections, guarded
+from api.images import BLURRED, Blurred
 from api.middleware import TABLE, add_headers, around, in_their_words
 from api.openapi import openapi_document
 from api.route import Route
@@ -56,6 +57,7 @@ def build_app(services: ApiServices) -> web.Application:
     table: Mapping[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES}
     app[TABLE] = table
     app[AUDIT] = AuditTrail(AuditStore(services.db), services.metrics)
+    app[BLURRED] = Blurred()
     app[DOCUMENT] = msgspec.json.encode(openapi_document(ROUTES, version=_release()))
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler)

@@ -71,6 +71,10 @@ class StillRecognizer:
         """The embedder in use."""
         return self._policy.calibration.model
 
+    async def boxes(self, image: Image) -> F32:
+        """Return where the faces of a picture ((H, W, 3) uint8 RGB) are: (n, 4) float32, best first. Raises ModelError."""
+        return (await self._vision.call(self._vision.look_photo, image)).faces.boxes
+
     def scope(self, collection: str | None = None, request: Target | None = None) -> Scope:
         """Return what is asked for: by default the settings' gallery, by the rules."""
         return Scope(collection=collection or self._policy.settings.collection, request=request)

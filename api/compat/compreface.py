@@ -114,7 +114,7 @@ async def compreface_delete_face(request: web.Request) -> web.Response:
 async def compreface_face_image(request: web.Request) -> web.Response:
     """Return the picture of a reference."""
     face = await _face(request)
-    return await picture(request, await services(request).gallery.face_jpeg(face.reference_id), name=face.reference_id)
+    return await picture(request, await services(request).gallery.face_jpeg(face.reference_id), name=face.reference_id, own="middle")
 
 
 async def compreface_verify_face(request: web.Request) -> web.Response:

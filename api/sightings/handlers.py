@@ -39,7 +39,9 @@ async def get_thumbnail(request: web.Request) -> web.Response:
     sighting = (await services(request).sightings.get(key)).sighting
     if not await sees(request, camera=sighting.camera, collection=sighting.collection):
         raise NotFoundError(f"sighting {key}: there is no picture of it")
-    return await picture(request, jpeg, name=f"{sighting.sighting_id}-{sighting.revision}")
+    return await picture(
+        request, jpeg, name=f"{sighting.sighting_id}-{sighting.revision}", own="middle" if sighting.outcome == "subject" else "nobody"
+    )
 
 
 async def list_episodes(request: web.Request) -> web.Response:
