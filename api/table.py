@@ -18,6 +18,7 @@ from api.sightings.routes import ROUTES as SIGHTINGS
 from api.system.routes import ROUTES as SYSTEM
 from api.thresholds.routes import ROUTES as THRESHOLDS
 from api.watchlists.routes import ROUTES as WATCHLISTS
+from api.webhooks.routes import ROUTES as WEBHOOKS
 
 ROUTES: tuple[Route, ...] = (
     *SYSTEM,
@@ -37,4 +38,5 @@ ROUTES: tuple[Route, ...] = (
     *PRIVACY,
     *FEEDBACK,
     *OPT_OUTS,
+    *WEBHOOKS,
 )

@@ -42,6 +42,7 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
     from api.app import build_app, serve
     from api.live.cameras import tell_cameras
     from api.security import check_api_settings
+    from api.webhooks.dispatch import dispatcher_of
     from cli.compose import open_gallery
     from cli.history import open_history_for
     from cli.process import Process, require_fleet, run_process
@@ -69,6 +70,7 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
                 Service(name="history", run=history.run),
                 Service(name="result cache", run=lambda: services.looks.follow(gallery.db)),
                 Service(name="live events", run=services.events.run),
+                Service(name="webhooks", run=dispatcher_of(settings, services.events, gallery.metrics).run),
                 Service(name="camera events", run=lambda: tell_cameras(gallery.db, services.cameras)),
             ],
             as_json=as_json,

@@ -16,6 +16,7 @@ from api.live.views import Viewer
 from api.recognize.cache import LookCache
 from api.services import ApiServices
 from api.system.models import ReadyCheck
+from api.webhooks.dispatch import Dispatcher, dispatcher_of
 from cli.compose import IN_PROCESS, Gallery, open_gallery
 from cli.history import open_history_for
 from core.adapters.memory_log import MemoryLog
@@ -49,6 +50,7 @@ class Platform:
     recognize: RecognizeService
     record: SightingsService
     retention: Retention
+    dispatcher: Dispatcher
     history: History
     looks: LookCache
 
@@ -69,6 +71,7 @@ class Platform:
                 Service(name="result cache", run=lambda: self.looks.follow(self.gallery.db)),
                 Service(name="camera events", run=lambda: tell_cameras(self.gallery.db, self.camera_views)),
                 Service(name="live events", run=self.events.run),
+                Service(name="webhooks", run=self.dispatcher.run),
                 Service(name="api", run=self._serve),
             ],
             stop,
@@ -156,12 +159,14 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
         async def camera_views() -> Sequence[CameraView]:
             return await platform.camera_views()
 
+        events = EventHub(Viewer(db=gallery.db, sightings=sightings, cameras=camera_views))
         platform = Platform(
             settings=settings,
             gallery=gallery,
             log=log,
             access=Authenticator(gallery.db, settings, gallery.metrics),
-            events=EventHub(Viewer(db=gallery.db, sightings=sightings, cameras=camera_views)),
+            events=events,
+            dispatcher=dispatcher_of(settings, events, gallery.metrics),
             cameras=cameras,
             sightings=sightings,
             ingest=IngestService(

@@ -218,6 +218,12 @@ class Metrics:
         self.api_seconds = self._histogram("sightline_api_request_seconds", "Request time by route", "route")
 
     def _of_search(self) -> None:
+        self.webhook_deliveries = self._counter(
+            "sightline_webhooks_attempts_total", "Attempts to deliver, by outcome (delivered, failed, dead, skipped)", "outcome"
+        )
+        self.webhook_seconds = self._histogram("sightline_webhooks_attempt_seconds", "One attempt to deliver")
+        self.webhook_waiting = self._gauge("sightline_webhooks_waiting", "Deliveries that wait, over all processes; looked up each minute")
+        self.events_lag = self._gauge("sightline_events_lag", "Events that a reader has not finished (webhooks, mqtt)", "reader")
         self.history_sightings = self._gauge("sightline_api_history_sightings", "Sightings that a search of the past compares with")
         self.history_bytes = self._gauge("sightline_api_history_bytes", "Memory of the index of sightings")
         self.cache_hits = self._counter("sightline_api_cache_hits_total", "Photos answered from the result cache")

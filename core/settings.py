@@ -302,6 +302,13 @@ class OutboundSettings(_Group):
         return entries
 
 
+class EventSettings(_Group):
+    """The log of events, from which live streams, webhooks and MQTT are fed."""
+
+    keep_days: Annotated[float, Field(gt=0, le=365)] = 7.0
+    """How far back streams can resume and webhooks can be replayed; finished deliveries are kept as long."""
+
+
 class EnrollmentSettings(_Group):
     """How people are enrolled."""
 
@@ -342,6 +349,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     oidc: OidcSettings = OidcSettings()
     outbound: OutboundSettings = OutboundSettings()
+    events: EventSettings = EventSettings()
     audit: AuditSettings = AuditSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -4,6 +4,7 @@ What raises them is sightings.alerts_raise; what people do to them is sightings.
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -128,6 +129,11 @@ class AlertStore:
         if not rows:
             raise no_alert(alert_id)
         return stored_alert(rows[0])
+
+    async def listed(self, alert_ids: Sequence[str]) -> list[StoredAlert]:
+        """Return those of the alerts that are there, in no order."""
+        ids = [key for text in alert_ids if (key := parse_id(text))]
+        return [stored_alert(row) for row in await self._db.fetch(f"{SELECT_ALERTS} where a.alert_id = any($1::uuid[])", ids)]
 
     async def history(self, alert_id: str) -> list[AlertEntry]:
         """Return who did what to an alert, oldest first."""

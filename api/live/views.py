@@ -8,12 +8,14 @@ from typing import Any, Protocol
 import msgspec
 from pydantic import BaseModel
 
+from api.alerts.models import AlertView
 from api.cameras.models import CameraView
 from api.live.models import ChangeView
 from api.principal import Permission, Principal
 from api.sightings.models import SightingView
 from core.events import Event, EventKind
 from core.ports import Database
+from sightings.alerts import AlertStore
 from sightings.store import SightingStore
 
 NEEDS: Mapping[EventKind, Permission] = {
@@ -130,6 +132,8 @@ class Viewer:
             return await self.others[kind](keys)
         if kind == "sighting":
             return {one.sighting.sighting_id: SightingView.of(one) for one in await self.sightings.listed(keys)}
+        if kind == "alert":
+            return {one.alert_id: AlertView.of(one) for one in await AlertStore(self.db).listed(keys)}
         if kind == "camera":
             there = {view.name: view for view in await self.cameras()}
             return {event.key: there.get(event.key) or _change(event) for event in events}

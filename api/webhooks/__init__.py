@@ -1,0 +1,1 @@
+"""Webhooks: what happens, posted to other systems."""
