@@ -101,27 +101,25 @@ class Authenticator:
             return Identity(principal=await self._tokens.principal(text))
         raise UnauthorizedError(f"the key or token is not known here; {HOW}")
 
-    def limit(self, identity: Identity) -> Verdict | None:
-        """Count a request; None where any number is allowed.
-
-        Raises:
-            TooManyRequestsError: the rate or the quota of who asks is used up.
-        """
+    def rate(self, identity: Identity) -> Verdict | None:
+        """Take a token of who asks; None where any number is allowed."""
         key = identity.key
         own = key.rate_per_minute if key is not None else None
         per_minute = own or (self.settings.rate_per_minute if identity.principal is not ADMINISTRATOR else 0)
-        verdict = self._take(self._rates, identity.principal.actor, per_minute) if per_minute else None
-        if verdict is not None and not verdict.allowed:
+        return self._take(self._rates, identity.principal.actor, per_minute) if per_minute else None
+
+    def count(self, identity: Identity, rate: Verdict | None) -> None:
+        """Count a request. Raises TooManyRequestsError: the rate or the quota of who asks is used up."""
+        if rate is not None and not rate.allowed:
             self._metrics.api_refused.labels("rate").inc()
-            raise TooManyRequestsError(f"{identity.principal.name} may ask {per_minute} times a minute", retry_s=verdict.retry_s)
-        if key is not None:
+            raise TooManyRequestsError(f"{identity.principal.name} asks too often; wait a moment", retry_s=rate.retry_s)
+        if identity.key is not None:
             try:
-                self.usage.count(key)
+                self.usage.count(identity.key)
             except TooManyRequestsError:
                 self._metrics.api_refused.labels("quota").inc()
                 raise
         self.note_use(identity)
-        return verdict
 
     def note_use(self, identity: Identity) -> None:
         """Note that a session is in use, so that it does not end for idleness."""

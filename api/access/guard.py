@@ -34,8 +34,9 @@ async def admit(request: web.Request, route: Route | None) -> None:
         return
     identity = await access.authenticate(request)
     request[IDENTITY], request[PRINCIPAL] = identity, identity.principal
-    if (verdict := access.limit(identity)) is not None:
-        request[RATE] = verdict
+    if (rate := access.rate(identity)) is not None:
+        request[RATE] = rate
+    access.count(identity, rate)
     if route is not None and route.needs is not None and route.needs != "identity":
         try:
             identity.principal.require(route.needs)

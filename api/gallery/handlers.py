@@ -1,5 +1,6 @@
 """Who is enrolled."""
 
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -105,6 +106,9 @@ async def add_references(request: web.Request) -> web.Response:
 async def delete_reference(request: web.Request) -> web.Response:
     """Delete one enrolled face."""
     reference_id = _path_id(request, "reference_id", "reference")
+    _, subject = await services(request).gallery.reference(reference_id)
+    if not principal(request).sees_collection(subject.collection):
+        raise NotFoundError(f"reference {reference_id}: there is none")
     generation = await services(request).gallery.delete_reference(reference_id)
     seen = await visible(request, generation)
     return answer(ReferenceErased(reference_id=reference_id, generation=generation), status=200 if seen else 202)
@@ -112,13 +116,28 @@ async def delete_reference(request: web.Request) -> web.Response:
 
 async def get_gallery(request: web.Request) -> web.Response:
     """Return how much is enrolled, and whether the matcher has it all."""
-    counts = await services(request).gallery.counts()
-    seen = await visible(request, counts.generation)
-    return answer(GalleryView(subjects=counts.subjects, references=counts.references, generation=counts.generation, visible=seen))
+    granted = principal(request).collections
+    gallery = services(request).gallery
+    counts = await gallery.counts()
+    counted = [counts] if granted is None else [await gallery.counts(name) for name in sorted(granted)]
+    return answer(
+        GalleryView(
+            subjects=sum(one.subjects for one in counted),
+            references=sum(one.references for one in counted),
+            generation=counts.generation,
+            visible=await visible(request, counts.generation),
+        )
+    )
 
 
 async def _subject(request: web.Request) -> Subject:
-    return await services(request).gallery.subject(_path_id(request, "subject_id", "subject"))
+    """Return the subject of the path; one of a collection that is not granted is not there. Raises NotFoundError."""
+    key = _path_id(request, "subject_id", "subject")
+    with suppress(NotFoundError):
+        subject = await services(request).gallery.subject(key)
+        if principal(request).sees_collection(subject.collection):
+            return subject
+    raise NotFoundError(f"subject {key}: there is none")
 
 
 def _path_id(request: web.Request, name: str, kind: str) -> str:
@@ -135,7 +154,7 @@ def _path_id(request: web.Request, name: str, kind: str) -> str:
 
 
 def _collection(request: web.Request, given: str | None) -> str:
-    return given or services(request).settings.recognize.collection
+    return principal(request).require_collection(given or services(request).settings.recognize.collection)
 
 
 def _consent(consent: Consent | None) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import ClientPayloadError, ClientResponse
+from aiohttp import ClientPayloadError, ClientResponse, WSMsgType
 from aiohttp.test_utils import TestClient
 
 from api.access.authenticator import Authenticator
@@ -36,9 +36,11 @@ async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> TestClient
 async def replica(db: Database, aiohttp_client: ClientMaker) -> AsyncIterator[TestClient]:
     """A second API process on the same database, whose services run."""
     other = services(db)
-    running = asyncio.create_task(other.access.run())
+    running = [asyncio.create_task(run()) for run in (other.access.run, other.events.run)]
     yield await aiohttp_client(build_app(other))
-    running.cancel()
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
 
 
 async def ok(response: ClientResponse, status: int = 200) -> Any:
@@ -171,8 +173,8 @@ async def test_a_revocation_reaches_other_replicas_within_a_second_and_cuts_stre
 ) -> None:
     key = await make_key(db, "viewer")
     assert (await replica.get("/v1/sightings", headers=bearer(key))).status == 200
-    async with replica.get("/v1/events", headers=bearer(key)) as stream:
-        assert stream.status == 200
+    async with replica.get("/v1/events", headers=bearer(key)) as stream, replica.ws_connect("/v1/events/ws", headers=bearer(key)) as socket:
+        assert (stream.status, (await socket.receive_json())["type"]) == (200, "ready")
         loop = asyncio.get_running_loop()
         await client.delete(f"/v1/keys/{key.key.key_id}", headers=ADMIN)
         revoked_s = loop.time()
@@ -182,6 +184,8 @@ async def test_a_revocation_reaches_other_replicas_within_a_second_and_cuts_stre
         with pytest.raises((ClientPayloadError, ConnectionError)):
             async with asyncio.timeout(3):
                 await stream.content.read()
+        async with asyncio.timeout(3):
+            assert (await socket.receive()).type in (WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR)
 
 
 async def test_without_notifications_nothing_is_believed_for_a_second(db: Database) -> None:
