@@ -79,6 +79,9 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[(route.body, "validation")]}}}
     if route.form:
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _form_schema(route.form)}}}
+    if route.content:
+        schema = {"type": "string", "minLength": 1}
+        operation["requestBody"] = {"required": True, "content": {route.content.content_type: {"schema": schema}}}
     return operation
 
 
@@ -90,7 +93,7 @@ def _parameter(route: Route, name: str) -> dict[str, Any]:
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
     """Return the headers that a route understands beside those of every request."""
-    headers: list[tuple[str, str, dict[str, str]]] = []
+    headers: list[tuple[str, str, dict[str, str]]] = [(name, text, {"type": "string"}) for name, text in route.headers.items()]
     if route.audit:
         text = "Why this is asked: kept in the audit, its first 200 characters. Deployments may require it."
         headers.append((PURPOSE_HEADER, text, {"type": "string"}))
@@ -169,8 +172,8 @@ def _common_errors(route: Route) -> Iterable[int]:
         yield 401
     if route.query or route.body or route.form or route.audit:
         yield from (400, 422)
-    if route.body or route.form:
-        yield from (413, 415)
+    if route.body or route.form or route.content:
+        yield from (400, 413, 415)
     if route.method == "POST" and route.needs is not None:
         yield from (400, 409, 422)  # of Idempotency-Key
     if "{" in route.path:

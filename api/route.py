@@ -44,6 +44,10 @@ class Route:
     """Path parameters that are names; the others are ids."""
     form: type[BaseModel] | None = None
     """multipart/form-data; fields of type bytes are files."""
+    content: Media | None = None
+    """A body that is neither: the bytes of a file, read as a stream."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Request headers that the handler reads, and what they are."""
     answers: Mapping[int, type[BaseModel] | Media] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
     """Statuses with the error envelope, beside those that every route may answer."""

@@ -16,7 +16,7 @@ from api.system.models import ReadyCheck
 from api.work import Turns
 from core.errors import UnavailableError
 from core.metrics import Metrics
-from core.ports import Database, Matcher
+from core.ports import Database, Matcher, ObjectStore
 from core.settings import Settings
 from enrollment.record import NewReference, Outcome, Photo, SubjectDetails
 from enrollment.service import EnrollOptions
@@ -78,6 +78,8 @@ class ApiServices:
     """The rules in force: ``book.now.effective(policy, Scope(...), references=...)`` is the threshold of a request, ``book.now.weigh(...)``
     what the rules make of a probe's candidates."""
     matcher: Matcher
+    objects: ObjectStore
+    """Uploads, and what jobs read and leave."""
     readiness: Callable[[], Awaitable[Sequence[ReadyCheck]]]
     """What must work, each with its reason where it does not: database, models, matcher."""
     cameras: ListsCameras

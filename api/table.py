@@ -8,6 +8,7 @@ from api.compat.routes import ROUTES as COMPAT
 from api.feedback.routes import ROUTES as FEEDBACK
 from api.gallery.routes import ROUTES as GALLERY
 from api.history.routes import ROUTES as HISTORY
+from api.jobs.routes import ROUTES as JOBS
 from api.live.routes import ROUTES as LIVE
 from api.opt_outs.routes import ROUTES as OPT_OUTS
 from api.privacy.routes import ROUTES as PRIVACY
@@ -15,6 +16,7 @@ from api.recognize.routes import ROUTES as RECOGNIZE
 from api.route import Route
 from api.search.routes import ROUTES as SEARCH
 from api.sightings.routes import ROUTES as SIGHTINGS
+from api.storage.routes import ROUTES as STORAGE
 from api.system.routes import ROUTES as SYSTEM
 from api.thresholds.routes import ROUTES as THRESHOLDS
 from api.watchlists.routes import ROUTES as WATCHLISTS
@@ -29,6 +31,8 @@ ROUTES: tuple[Route, ...] = (
     *RECOGNIZE,
     *SIGHTINGS,
     *CAMERAS,
+    *STORAGE,
+    *JOBS,
     *LIVE,
     *AUDIT,
     *WATCHLISTS,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from api.services import ApiServices
     from api.system.models import ReadyCheck
     from cli.compose import Gallery
+    from core.ports import ObjectStore
     from ingest.cameras import CameraStore
     from ingest.leases import LeaseStore
 
@@ -45,6 +46,7 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
     from api.webhooks.dispatch import dispatcher_of
     from cli.compose import open_gallery
     from cli.history import open_history_for
+    from cli.jobs import job_runner
     from cli.process import Process, require_fleet, run_process
     from core.runner import Service
 
@@ -52,7 +54,8 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
     check_api_settings(settings.api)
     async with open_gallery(settings) as gallery, open_history_for(settings, gallery) as history:
         await tell_first_key(gallery.db, settings, key_teller(as_json=as_json))
-        services = _services(settings, gallery, history)
+        jobs = job_runner(gallery)
+        services = _services(settings, gallery, history, jobs.objects)
 
         async def serving() -> None:
             async with serve(build_app(services)):
@@ -68,6 +71,7 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
                 Service(name="access", run=services.access.run),
                 Service(name="api", run=serving),
                 Service(name="history", run=history.run),
+                Service(name="jobs", run=jobs.run),
                 Service(name="result cache", run=lambda: services.looks.follow(gallery.db)),
                 Service(name="live events", run=services.events.run),
                 Service(name="webhooks", run=dispatcher_of(settings, services.events, gallery.metrics).run),
@@ -77,7 +81,7 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
         )
 
 
-def _services(settings: Settings, gallery: "Gallery", history: "History") -> "ApiServices":
+def _services(settings: Settings, gallery: "Gallery", history: "History", objects: "ObjectStore") -> "ApiServices":
     """Return the parts behind the API; nothing is in this process but the models."""
     from datetime import timedelta
 
@@ -114,6 +118,7 @@ def _services(settings: Settings, gallery: "Gallery", history: "History") -> "Ap
         policy=gallery.policy,
         book=gallery.book,
         matcher=gallery.matcher,
+        objects=objects,
         readiness=lambda: _readiness(gallery),
         cameras=camera_views,
     )

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from api.jobs.forget import forget_subject_in_jobs
 from core.settings import Settings
 from enrollment.erasing import Eraser, Erasers
 from sightings.store import forget_person
@@ -16,6 +17,10 @@ def forget_everywhere(settings: Settings) -> Erasers:
     stored without the name.
     """
     return Erasers(
-        parts=(Eraser(what="sightings", forget=forget_person),),
-        gone_within={"spool": timedelta(seconds=settings.ingest.spool_max_age_s), "requests": ANSWERS},
+        parts=(Eraser(what="sightings", forget=forget_person), Eraser(what="job_items", forget=forget_subject_in_jobs)),
+        gone_within={
+            "spool": timedelta(seconds=settings.ingest.spool_max_age_s),
+            "requests": ANSWERS,
+            "uploads": timedelta(days=settings.storage.upload_keep_days),
+        },
     )

@@ -10,6 +10,7 @@ from api.access.authenticator import Authenticator
 from api.app import build_app, serve
 from api.cameras.models import CameraView
 from api.history.follow import History
+from api.jobs.runner import JobRunner
 from api.live.cameras import tell_cameras
 from api.live.hub import EventHub
 from api.live.views import Viewer
@@ -19,6 +20,7 @@ from api.system.models import ReadyCheck
 from api.webhooks.dispatch import Dispatcher, dispatcher_of
 from cli.compose import IN_PROCESS, Gallery, open_gallery
 from cli.history import open_history_for
+from cli.jobs import job_runner
 from core.adapters.memory_log import MemoryLog
 from core.errors import SettingsError, UnavailableError
 from core.live import LiveTracks
@@ -53,6 +55,7 @@ class Platform:
     dispatcher: Dispatcher
     history: History
     looks: LookCache
+    jobs: JobRunner
 
     async def run(self, stop: asyncio.Event) -> None:
         """Live until ``stop`` is set or a signal comes; then drain from the cameras to the record.
@@ -67,6 +70,7 @@ class Platform:
                 Service(name="sightings", run=self.record.run, drained=self.events.caught_up),
                 Service(name="retention", run=self.retention.run),
                 Service(name="history", run=self.history.run),
+                Service(name="jobs", run=self.jobs.run),
                 Service(name="access", run=self.access.run),
                 Service(name="result cache", run=lambda: self.looks.follow(self.gallery.db)),
                 Service(name="camera events", run=lambda: tell_cameras(self.gallery.db, self.camera_views)),
@@ -127,6 +131,7 @@ class Platform:
             policy=gallery.policy,
             book=gallery.book,
             matcher=gallery.matcher,
+            objects=self.jobs.objects,
             readiness=self.readiness,
             cameras=self.camera_views,
         )
@@ -182,6 +187,7 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
             record=SightingsService(log=log, store=sightings, metrics=gallery.metrics),
             history=history,
             looks=LookCache(most_bytes=settings.api.cache_bytes, metrics=gallery.metrics),
+            jobs=job_runner(gallery),
             retention=Retention(store=sightings, keep=timedelta(days=settings.sightings.retention_days), metrics=gallery.metrics),
         )
         yield platform

@@ -86,12 +86,13 @@ def rotate(
 
 def _columns() -> "tuple[SealedColumn, ...]":
     """Return every sealed column of all rooms."""
+    from api.jobs.record import SEALED as JOBS
     from enrollment.store import SEALED as GALLERY
     from ingest.cameras import SEALED as CAMERAS
     from sightings.feedback import SEALED as FEEDBACK
     from sightings.store import SEALED as SIGHTINGS
 
-    return (*GALLERY, *SIGHTINGS, *FEEDBACK, *CAMERAS)
+    return (*GALLERY, *JOBS, *SIGHTINGS, *FEEDBACK, *CAMERAS)
 
 
 async def _with_database(settings: Settings, work: "Callable[[Database], Awaitable[None]]") -> None:

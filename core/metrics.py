@@ -18,6 +18,7 @@ class Metrics:
         self._of_matcher()
         self._of_broker()
         self._of_the_rest()
+        self._of_jobs()
 
     def _of_broker(self) -> None:
         self.broker_connected = self._gauge("sightline_broker_connected", "1 while connected to RabbitMQ (publish, consume)", "connection")
@@ -232,6 +233,13 @@ class Metrics:
         self.persons_seen = self._counter(
             "sightline_sightings_persons_total", "Strangers by what became of them (joined, new, left_out)", "outcome"
         )
+
+    def _of_jobs(self) -> None:
+        self.upload_bytes = self._counter("sightline_api_upload_bytes_total", "Bytes of uploads that came through this process")
+        self.job_items = self._counter("sightline_api_job_items_total", "Items of jobs by what became of them", "kind", "outcome")
+        self.jobs_running = self._gauge("sightline_api_jobs_running", "Jobs that this process is doing", "kind")
+        self.jobs_ended = self._counter("sightline_api_jobs_total", "Jobs that ended here", "kind", "state")
+        self.job_callbacks = self._counter("sightline_api_job_callbacks_total", "Calls at the end of jobs", "outcome")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

@@ -66,6 +66,8 @@ class Precomputed:
     vector: F32
     """(D,) float32, of any length above zero."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    """Why it can't be used, where it could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +180,8 @@ class Judged:
 
 def _row(place: int, given: Precomputed, space: Space) -> _Row | Outcome:
     """Return an embedding ready to store, or why it can't be."""
+    if given.problem:
+        return _rejected(given, "unsupported", given.problem)
     try:
         subject = clean_name(given.subject)
         check_attributes(given.attributes)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,12 +24,13 @@ from api.recognize.cache import LookCache
 from api.services import ApiServices
 from api.system.models import ReadyCheck
 from cli.forgetting import forget_everywhere
+from core.adapters.object_store import open_object_store
 from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.models.spec import CalibrationPoint, CalibrationSpec, InputSpec, ModelSpec
 from core.ports import Database, MatchAnswer
 from core.secrets import SecretBox
-from core.settings import ApiSettings, Settings
+from core.settings import ApiSettings, Settings, StorageSettings
 from core.types import F32, Candidate, Embeddings, Faces, Image, Quality
 from detect.tracker import Look
 from embed.calibration import Calibration
@@ -258,6 +260,7 @@ def services(
         policy=policy,
         book=book,
         matcher=matcher,
+        objects=open_object_store(StorageSettings(url="memory:"), data_dir=Path(), vault=db.vault),
         readiness=platform.readiness,
         cameras=lambda: _cameras(db, platform),
     )
