@@ -1,4 +1,4 @@
-"""``sightline audit``: prove that nothing was lost."""
+"""``sightline audit``: prove that nothing was lost, and that what was done is kept as it was."""
 
 import sys
 import time
@@ -22,7 +22,26 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def audit() -> None:
-    """Prove that nothing was lost."""
+    """Prove that nothing was lost, and that what was done is kept as it was."""
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    since: Annotated[str | None, typer.Option(help=f"Entries from this time on, {HELP}; the one before them is trusted.")] = None,
+    anchor: Annotated[str | None, typer.Option(metavar="SEQ:HASH", help="An entry kept elsewhere: the end was not cut before it.")] = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Verify who did what: no entry of the audit was changed, removed, inserted or moved.
+
+    Exit code 1 names the first entry that is wrong, and what became of it. Prints an anchor to keep where the database's owner can't
+    reach; the API writes one to its log every ten minutes.
+    """
+    from cli.audit_chain import verify_chain
+
+    settings: Settings = ctx.obj.settings()
+    since_s = parse_time(since, now_s=time.time(), option="--since") if since else None
+    verify_chain(settings, since_s=since_s, anchor=anchor, as_json=as_json)
 
 
 @app.command()

@@ -96,6 +96,7 @@ def enroll(
 
 
 async def _enroll(settings: Settings, photos: list[Photo], options: "EnrollOptions", *, tally: Tally, as_json: bool) -> dict[str, Any]:
+    from cli.audit_chain import keep_command
     from cli.compose import open_gallery
 
     async with open_gallery(settings) as gallery:
@@ -109,6 +110,9 @@ async def _enroll(settings: Settings, photos: list[Photo], options: "EnrollOptio
                 advance(outcome)
 
             await gallery.enroller.enroll_all(photos, seen, options)
+        made = {outcome.subject_id for outcome in tally.outcomes if outcome.status == "enrolled" and outcome.subject_id}
+        enrolled = sum(outcome.status == "enrolled" for outcome in tally.outcomes)
+        await keep_command(gallery.db, "subject.enroll", *sorted(made), photos=len(photos), enrolled=enrolled)
         seconds = time.perf_counter() - started
         return tally.summary(collection=options.collection, model=gallery.embedder.model, seconds=seconds)
 

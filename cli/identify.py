@@ -60,11 +60,13 @@ async def _identify(files: list[Path], settings: Settings, *, every_s: float, as
     """Identify in each file in turn; an unreadable one is reported and the others go on. Return the exit code."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from cli.audit_chain import keep_command
     from cli.compose import open_gallery
 
     exit_code = 0
     async with open_gallery(settings) as gallery:
         names = await gallery.display_names()
+        await keep_command(gallery.db, "recognize.files", files=len(files), collection=settings.recognize.collection)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
         rows: list[Line] = []
         with Progress(*columns, console=console(), transient=True) as bar:

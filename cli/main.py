@@ -32,7 +32,7 @@ COMMANDS: dict[str, str] = {
     "api": "Fleet: serve the API.",
     "topics": "Fleet: create, grow and list the topics of the log.",
     "replay": "Fleet: put frames of a time range through recognition again.",
-    "audit": "Fleet: account for every frame.",
+    "audit": "Verify who did what; account for every frame of a fleet.",
     "capacity": "Plan a fleet: cores, GPUs, partitions, shards, memory, bandwidth.",
     "vault": "Show and replace the keys that seal faces and embeddings.",
     "services": "Start and stop PostgreSQL, Kafka and RabbitMQ for development and tests.",

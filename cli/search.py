@@ -30,12 +30,14 @@ def search(
 
 
 async def _search(settings: Settings, photos: list[Path], *, k: int, collection: str, as_json: bool) -> None:
+    from cli.audit_chain import keep_command
     from cli.compose import open_gallery
     from core.photo import read_photo
 
     images = [(path.name, read_photo(path)) for path in photos[:1]]  # the usual mistake, a wrong path, shows before the models load
     async with open_gallery(settings) as gallery:
         references = (await gallery.store.counts(collection)).references
+        await keep_command(gallery.db, "search.photo", photos=len(photos), k=k, collection=collection)
         for path in photos:
             source, image = images.pop() if images else (path.name, read_photo(path))
             answers = await gallery.still.recognize(image, collection=collection, k=k)

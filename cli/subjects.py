@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from cli.audit_chain import keep_command
 from cli.output import JSON_OPTION, console, emit, run_async
 from core.errors import UsageError
 from core.settings import Settings
@@ -25,6 +26,7 @@ def list_subjects(ctx: typer.Context, as_json: bool = JSON_OPTION, collection: s
     async def work(store: Any) -> None:
         table = Table("name", "references", "collection", "enrolled", "expires", "id")
         total = 0
+        await keep_command(store.db, "subjects.list")
         for name in [collection] if collection else await store.collections():
             after = ""
             while page := await store.subjects(name, after=after):
@@ -48,6 +50,7 @@ def show(ctx: typer.Context, name: Annotated[str, KEY], as_json: bool = JSON_OPT
     async def work(store: Any) -> None:
         subject = await store.subject(name, collection=collection)
         references = await store.references(subject.subject_id)
+        await keep_command(store.db, "subject.read", subject.subject_id)
         if as_json:
             emit({**subject_line(subject), "references": [reference_line(reference) for reference in references]})
             return
@@ -65,7 +68,9 @@ def references(ctx: typer.Context, name: Annotated[str, KEY], as_json: bool = JS
     """List the enrolled faces of a subject."""
 
     async def work(store: Any) -> None:
-        found = await store.references((await store.subject(name, collection=collection)).subject_id)
+        subject = await store.subject(name, collection=collection)
+        found = await store.references(subject.subject_id)
+        await keep_command(store.db, "references.list", subject.subject_id)
         if as_json:
             for reference in found:
                 emit(reference_line(reference))
@@ -81,6 +86,7 @@ def face(ctx: typer.Context, reference_id: str, path: Annotated[Path, typer.Argu
 
     async def work(store: Any) -> None:
         data = await store.face_jpeg(reference_id)
+        await keep_command(store.db, "reference.image", reference_id)
         try:
             path.write_bytes(data)
         except OSError as err:
@@ -101,6 +107,7 @@ def rename(
 
     async def work(store: Any) -> None:
         subject = await store.rename(old, new, collection=collection)
+        await keep_command(store.db, "subject.update", subject.subject_id)
         if as_json:
             emit(subject_line(subject))
         else:
@@ -125,6 +132,7 @@ def erase(
             words = f"Erase {_plain(subject.name)} ({subject.references} references, collection {subject.collection}) for good?"
             typer.confirm(words, abort=True, err=True)
         receipt = await store.erase(subject.subject_id)
+        await keep_command(store.db, "subject.erase", subject.subject_id, receipt_id=receipt.receipt_id)
         line = {
             "receipt_id": receipt.receipt_id,
             "erased_at": receipt.erased_at,
