@@ -121,7 +121,7 @@ class WebhookPatch(Query):
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"enabled": False}]})
 
-    url: Url = ""
+    url: Url = Field(default_factory=str)
     kinds: Kinds = Field(default_factory=list)
     description: Prose = ""
     cameras: Annotated[list[Name], _names("cameras")] = Field(default_factory=list)
