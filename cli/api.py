@@ -45,7 +45,7 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
     from api.security import check_api_settings
     from api.webhooks.dispatch import dispatcher_of
     from cli.compose import open_gallery
-    from cli.history import open_history_for
+    from cli.history import open_history_for, placing_of
     from cli.jobs import job_runner
     from cli.process import Process, require_fleet, run_process
     from core.runner import Service
@@ -68,6 +68,7 @@ async def _api(settings: Settings, *, as_json: bool) -> None:
         await run_process(
             process,
             [
+                *([Service(name="persons", run=placing_of(settings, gallery).run)] if settings.history.persons else []),
                 Service(name="access", run=services.access.run),
                 Service(name="api", run=serving),
                 Service(name="history", run=history.run),

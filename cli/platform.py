@@ -19,7 +19,7 @@ from api.services import ApiServices
 from api.system.models import ReadyCheck
 from api.webhooks.dispatch import Dispatcher, dispatcher_of
 from cli.compose import IN_PROCESS, Gallery, open_gallery
-from cli.history import open_history_for
+from cli.history import open_history_for, placing_of
 from cli.jobs import job_runner
 from core.adapters.memory_log import MemoryLog
 from core.errors import SettingsError, UnavailableError
@@ -65,6 +65,7 @@ class Platform:
         """
         await run_services(
             [
+                *([Service(name="persons", run=placing_of(self.settings, self.gallery).run)] if self.settings.history.persons else []),
                 Service(name="ingest", run=self.ingest.run, drained=lambda: self.log.drained("frames.")),
                 Service(name="recognize", run=self.recognize.run, drained=lambda: self.log.drained(SIGHTINGS_TOPIC)),
                 Service(name="sightings", run=self.record.run, drained=self.events.caught_up),

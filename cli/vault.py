@@ -90,9 +90,10 @@ def _columns() -> "tuple[SealedColumn, ...]":
     from enrollment.store import SEALED as GALLERY
     from ingest.cameras import SEALED as CAMERAS
     from sightings.feedback import SEALED as FEEDBACK
+    from sightings.people_store import SEALED as PERSONS
     from sightings.store import SEALED as SIGHTINGS
 
-    return (*GALLERY, *JOBS, *SIGHTINGS, *FEEDBACK, *CAMERAS)
+    return (*GALLERY, *JOBS, *SIGHTINGS, *FEEDBACK, *PERSONS, *CAMERAS)
 
 
 async def _with_database(settings: Settings, work: "Callable[[Database], Awaitable[None]]") -> None:

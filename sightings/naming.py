@@ -40,6 +40,10 @@ _PART = "insert into subject_merge_part (merge_id, kind, part_id) values ($1, 's
 _GIVE = """
 update sighting set outcome = 'subject', reason = $2, subject_id = $3, subject = $4, reference_id = $5 where sighting_id = any($1::uuid[])
 """
+_TAKE = """
+update sighting set outcome = 'stranger', reason = 'below_threshold', subject_id = null, subject = null, reference_id = null
+where sighting_id = any($1::uuid[])
+"""
 _REMEMBER = """
 insert into sighting_naming (sighting_id, subject_id, reference_id) select unnest($1::uuid[]), $2, $3
 on conflict (sighting_id) do update set subject_id = excluded.subject_id, reference_id = excluded.reference_id, named_at = now()
@@ -128,6 +132,26 @@ async def name_sightings(
     subject_id, name = subject
     await tx.execute(_GIVE, ids, NAMED_REASON, subject_id, name, reference_id)
     await tx.execute(_REMEMBER, ids, subject_id, reference_id)
+    await _follow(tx, before, ids, gap)
+    return len(ids)
+
+
+async def take_names(tx: Database, sighting_ids: Sequence[uuid.UUID], *, gap: timedelta) -> int:
+    """Undo ``name_sightings``: what a person named is a stranger again, and belongs to no episode.
+
+    Args:
+        tx: the transaction; nothing else may follow in it.
+        sighting_ids: those of them that a person named lose the name.
+        gap: see name_sightings.
+
+    Returns:
+        How many lost their name.
+    """
+    rows = await tx.fetch("select sighting_id from sighting_naming where sighting_id = any($1::uuid[])", list(sighting_ids))
+    before = await _locked(tx, [row["sighting_id"] for row in rows])
+    ids = [row["sighting_id"] for row in before]
+    await tx.execute(_TAKE, ids)
+    await tx.execute("delete from sighting_naming where sighting_id = any($1::uuid[])", ids)
     await _follow(tx, before, ids, gap)
     return len(ids)
 
