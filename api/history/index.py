@@ -62,6 +62,7 @@ class HistoryIndex:
         self._pass = 1
         self._cameras: dict[str, int] = {}
         self._made = 0
+        self._room = 0  # each table rounds up by itself
         self._free: list[int] = []
         self.evicted = 0
         """Sightings left out because there was no room."""
@@ -166,11 +167,11 @@ class HistoryIndex:
     def _new_rows(self, count: int) -> I64:
         reused = [self._free.pop() for _ in range(min(count, len(self._free)))]
         first, self._made = self._made, self._made + count - len(reused)
-        if self._made > len(self._mark.array):
-            room = max(self._made, FIRST_ROWS, len(self._mark.array) * 3 // 2)
-            self._scan.reserve(room)
+        if self._made > self._room:
+            self._room = max(self._made, FIRST_ROWS, self._room * 3 // 2)
+            self._scan.reserve(self._room)
             for table in self._tables():
-                table.reserve(room)
+                table.reserve(self._room)
         return np.array([*reused, *range(first, self._made)], np.int64)
 
     def _remove_rows(self, rows: I64) -> None:

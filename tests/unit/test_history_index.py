@@ -89,3 +89,14 @@ def test_a_full_index_lets_the_oldest_go() -> None:
     index.put([face(500)])
     assert (found(index, 1), found(index, 2), found(index, 500)) == ([], [2], [500])
     assert (index.evicted, index.oldest_s) == (1, 200.0)
+
+
+def test_it_grows_over_the_rounding_of_its_tables() -> None:
+    index = HistoryIndex(DIMENSIONS, most=200_000)
+    vectors = np.random.default_rng(1).standard_normal((60_000, DIMENSIONS)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for first in range(0, len(vectors), 20_000):
+        index.put([face(n + 1, embedding=vectors[n]) for n in range(first, first + 20_000)])
+    for n in (0, 19_999, 20_000, 59_999):
+        answer = index.search(vectors[n], 1, Wanted(), lambda _searched: 0.999)
+        assert uuid.UUID(answer.sighting_ids[0]).int == n + 1
