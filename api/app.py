@@ -31,7 +31,8 @@ from core.errors import UnavailableError
 
 WAITING_SEARCHES = 16  # uploads in memory; at 30 to 100 ms a photo the last one waits about a second
 SEARCHES_AT_ONCE = 2  # decoded photos in memory (up to 192 MB each): one before the models, one on its way
-WAITING_IMPORTS = 8  # uploads that hold their photos in memory
+ENROLMENTS_AT_ONCE = 8  # while one is looked at by the models, others are read, judged and stored
+WAITING_ENROLMENTS = 64  # uploads that hold their photos in memory
 SHUTDOWN_S = 5.0
 BACKLOG = 512  # connections that wait to be taken
 
@@ -53,7 +54,7 @@ def build_app(services: ApiServices) -> web.Application:
     app = web.Application(middlewares=[in_their_words, around], client_max_size=services.settings.api.max_upload_bytes)
     app[SERVICES] = services
     app[SEARCHING] = Turns("searches", at_once=SEARCHES_AT_ONCE, most=WAITING_SEARCHES)
-    app[ENROLLING] = Turns("imports", at_once=1, most=WAITING_IMPORTS)
+    app[ENROLLING] = Turns("enrolments", at_once=ENROLMENTS_AT_ONCE, most=WAITING_ENROLMENTS)
     table: Mapping[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES}
     app[TABLE] = table
     app[AUDIT] = AuditTrail(AuditStore(services.db), services.metrics)

@@ -47,6 +47,16 @@ class UnprocessableError(UsageError):
     code: ClassVar[str] = "unprocessable"
 
 
+class NothingEnrolledError(UnprocessableError):
+    """Photos of which none could be enrolled."""
+
+    code: ClassVar[str] = "nothing_enrolled"
+
+    def __init__(self, message: str, details: list[dict[str, Any]]) -> None:
+        super().__init__(message)
+        self.details = details
+
+
 class TooLargeError(UsageError):
     """The request holds more bytes, parts or characters than allowed."""
 
@@ -150,7 +160,7 @@ def error_response(status: int, code: str, message: str, *, request_id: str, det
 
 def response_of(error: SightlineError, *, request_id: str) -> web.Response:
     """Return the answer to a request that failed with one of our errors."""
-    details = error.details if isinstance(error, InvalidRequestError) else None
+    details = error.details if isinstance(error, InvalidRequestError | NothingEnrolledError) else None
     response = error_response(status_of(error), error.code, str(error), request_id=request_id, details=details)
     if isinstance(error, TooManyRequestsError):
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_s)))

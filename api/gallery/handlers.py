@@ -1,170 +1,199 @@
-"""Who is enrolled."""
+"""Who is enrolled: subjects, and subjects who are one person."""
 
-from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
 
 from api.cursor import decode_name, encode_name
-from api.errors import MalformedError
+from api.errors import sensible
+from api.gallery.asked import asked_subject, path_id, writable_collection
 from api.gallery.models import (
     Consent,
-    EnrollAnswer,
     GalleryView,
+    MergeList,
+    MergeView,
+    NewMerge,
     NewSubject,
-    PhotoResult,
     ReceiptView,
-    ReferenceErased,
-    ReferenceList,
-    ReferenceView,
+    SubjectFields,
     SubjectPage,
     SubjectPatch,
     SubjectQuery,
     SubjectView,
 )
+from api.notes import note
 from api.principal import principal
-from api.route import answer
-from api.services import ENROLLING, services, visible
-from api.uploads import Upload, read_form, read_json, read_query
+from api.route import answer, expected_version
+from api.services import services, visible
+from api.uploads import read_json, read_query
 from core.errors import NotFoundError
 from enrollment.erasing import ErasureStore
-from enrollment.record import Outcome, Photo, Subject, SubjectDetails
-from enrollment.service import EnrollOptions
-from sightings.record import parse_id
+from enrollment.finding import find_subjects
+from enrollment.merging import Merge, MergeStore
+from enrollment.record import Subject, SubjectChange, SubjectDetails, SubjectFilter
+from sightings.naming import Hands
 
 
 async def list_subjects(request: web.Request) -> web.Response:
     """Return a page of subjects of one collection."""
     query = read_query(request, SubjectQuery)
-    after = decode_name(query.cursor) if query.cursor else ""
-    found = await services(request).gallery.subjects(_collection(request, query.collection), after=after, limit=query.limit + 1)
+    collection = principal(request).require_collection(query.collection or services(request).settings.recognize.collection)
+    wanted = SubjectFilter(
+        name_prefix=query.name_prefix,
+        name_contains=query.name_contains,
+        external_id=query.external_id,
+        attribute=_pair(query.attribute),
+        consent=query.consent,
+        expired=query.expired,
+    )
+    with sensible():
+        after = decode_name(query.cursor) if query.cursor else ""
+    found = await find_subjects(services(request).db, collection, wanted, after=after, limit=query.limit + 1)
     page = found[: query.limit]
     following = encode_name(page[-1].name) if len(found) > query.limit else None
+    note(request, collection=collection, subjects=len(page))
     return answer(SubjectPage(subjects=[SubjectView.of(one) for one in page], next_cursor=following))
 
 
 async def create_subject(request: web.Request) -> web.Response:
     """Make a subject without references."""
     body = await read_json(request, NewSubject)
-    details = SubjectDetails(attributes=body.attributes, consent=_consent(body.consent), expires_at=body.expires_at)
-    subject = await services(request).gallery.make_subject(body.name, collection=_collection(request, body.collection), details=details)
-    response = answer(SubjectView.of(subject), status=201)
+    collection = await writable_collection(request, body.collection)
+    with sensible():
+        subject = await services(request).gallery.make_subject(body.name, collection=collection, details=details_of(body))
+    note(request, subject_id=subject.subject_id, collection=collection)
+    response = shown(subject, status=201)
     response.headers["Location"] = f"/v1/subjects/{subject.subject_id}"
     return response
 
 
 async def get_subject(request: web.Request) -> web.Response:
     """Return one subject."""
-    return answer(SubjectView.of(await _subject(request)))
+    return shown(await asked_subject(request))
 
 
 async def update_subject(request: web.Request) -> web.Response:
-    """Rename a subject, or change what is recorded of it."""
+    """Change what is recorded of a subject; the matchers learn what concerns them."""
     body = await read_json(request, SubjectPatch)
-    subject = await _subject(request)
-    gallery = services(request).gallery
-    seen = True
-    if body.name is not None:
-        subject = await gallery.rename(subject.subject_id, body.name)
-        seen = await visible(request, (await gallery.counts()).generation)
-    if body.attributes or body.consent or body.expires_at:
-        details = SubjectDetails(attributes=body.attributes or {}, consent=_consent(body.consent), expires_at=body.expires_at)
-        subject = await gallery.update(subject.subject_id, details)
-    return answer(SubjectView.of(subject), status=200 if seen else 202)
+    subject = await asked_subject(request)
+    version, change = expected_version(request), _change(body)
+    with sensible():
+        subject, generation = await services(request).gallery.change(subject.subject_id, change, version=version)
+    note(request, subject_id=subject.subject_id, fields=sorted(change))
+    seen = generation is None or await visible(request, generation)
+    return shown(subject, status=200 if seen else 202)
 
 
 async def erase_subject(request: web.Request) -> web.Response:
     """Erase a subject everywhere and return the receipt; again, the same one."""
-    subject_id = _path_id(request, "subject_id", "subject")
+    subject_id = path_id(request, "subject_id", "subject")
     receipt = await ErasureStore(services(request).db).of_subject(subject_id)
     if receipt is None or not principal(request).sees_collection(receipt.collection):
-        receipt = await services(request).gallery.erase((await _subject(request)).subject_id)
+        receipt = await services(request).gallery.erase((await asked_subject(request)).subject_id)
+    note(request, subject_id=subject_id, receipt_id=receipt.receipt_id)
     seen = await visible(request, receipt.generation)
     return answer(ReceiptView.of(receipt), status=200 if seen else 202)
 
 
-async def list_references(request: web.Request) -> web.Response:
-    """Return the enrolled faces of a subject."""
-    subject = await _subject(request)
-    found = await services(request).gallery.references(subject.subject_id)
-    return answer(ReferenceList(references=[ReferenceView.of(one) for one in found]))
+async def merge_subjects(request: web.Request) -> web.Response:
+    """Make another subject this one."""
+    body = await read_json(request, NewMerge)
+    survivor = await asked_subject(request)
+    other = await asked_subject(request, str(body.other_subject_id))
+    with sensible():
+        merge = await _merges(request).merge(survivor.subject_id, other.subject_id, actor=principal(request).actor, name=body.name)
+    note(request, merge_id=merge.merge_id, subject_id=survivor.subject_id, other_subject_id=other.subject_id)
+    return await _merge_answer(request, merge)
 
 
-async def add_references(request: web.Request) -> web.Response:
-    """Enrol photos of a subject, one by one; a rejected photo says why and stops no other."""
-    subject = await _subject(request)
-    form = await read_form(request, file_field="photo", max_bytes=services(request).settings.api.max_upload_bytes)
-    _refuse_fields(form.fields)
-    outcomes: list[Outcome] = []
-    photos = [_photo(one, subject) for one in form.files]
-    async with request.app[ENROLLING].turn():
-        await services(request).enroller.enroll_all(photos, outcomes.append, EnrollOptions(collection=subject.collection))
-    enrolled = sum(one.status == "enrolled" for one in outcomes)
-    return answer(EnrollAnswer(subject_id=subject.subject_id, enrolled=enrolled, results=[PhotoResult.of(one) for one in outcomes]))
+async def list_merges(request: web.Request) -> web.Response:
+    """Return the merges by which others became a subject."""
+    subject = await asked_subject(request)
+    return answer(MergeList(merges=[MergeView.of(one) for one in await _merges(request).of_subject(subject.subject_id)]))
 
 
-async def delete_reference(request: web.Request) -> web.Response:
-    """Delete one enrolled face."""
-    reference_id = _path_id(request, "reference_id", "reference")
-    _, subject = await services(request).gallery.reference(reference_id)
-    if not principal(request).sees_collection(subject.collection):
-        raise NotFoundError(f"reference {reference_id}: there is none")
-    generation = await services(request).gallery.delete_reference(reference_id)
-    seen = await visible(request, generation)
-    return answer(ReferenceErased(reference_id=reference_id, generation=generation), status=200 if seen else 202)
+async def get_merge(request: web.Request) -> web.Response:
+    """Return one merge."""
+    return answer(MergeView.of(await _asked_merge(request)))
+
+
+async def undo_merge(request: web.Request) -> web.Response:
+    """Part two subjects again."""
+    merge = await _merges(request).undo((await _asked_merge(request)).merge_id)
+    note(request, merge_id=merge.merge_id, subject_id=merge.survivor_id, other_subject_id=merge.merged_id)
+    return await _merge_answer(request, merge)
 
 
 async def get_gallery(request: web.Request) -> web.Response:
-    """Return how much is enrolled, and whether the matcher has it all."""
+    """Return how much is enrolled, and whether the matchers have it all."""
+    counting = services(request).gallery.counts
+    total = await counting()
     granted = principal(request).collections
-    gallery = services(request).gallery
-    counts = await gallery.counts()
-    counted = [counts] if granted is None else [await gallery.counts(name) for name in sorted(granted)]
+    counted = [total] if granted is None else [await counting(name) for name in sorted(granted)]
+    seen = await visible(request, total.generation)
     return answer(
         GalleryView(
             subjects=sum(one.subjects for one in counted),
             references=sum(one.references for one in counted),
-            generation=counts.generation,
-            visible=await visible(request, counts.generation),
+            generation=total.generation,
+            visible=seen,
         )
     )
 
 
-async def _subject(request: web.Request) -> Subject:
-    """Return the subject of the path; one of a collection that is not granted is not there. Raises NotFoundError."""
-    key = _path_id(request, "subject_id", "subject")
-    with suppress(NotFoundError):
-        subject = await services(request).gallery.subject(key)
-        if principal(request).sees_collection(subject.collection):
-            return subject
-    raise NotFoundError(f"subject {key}: there is none")
+def shown(subject: Subject, status: int = 200) -> web.Response:
+    """Return a subject with its ETag."""
+    return answer(SubjectView.of(subject), status=status, version=subject.version)
 
 
-def _path_id(request: web.Request, name: str, kind: str) -> str:
-    """Return an id of the path in its usual spelling: names are no ids here.
+def details_of(fields: SubjectFields) -> SubjectDetails:
+    """Return what is recorded of a new subject."""
+    return SubjectDetails(
+        attributes=fields.attributes,
+        consent=_consent(fields.consent),
+        expires_at=fields.valid_until,
+        valid_from=fields.valid_from,
+        external_id=fields.external_id,
+        notes=fields.notes,
+    )
 
-    Raises:
-        NotFoundError: it is no UUID.
-    """
-    text = request.match_info[name]
-    key = parse_id(text)
-    if key is None:
-        raise NotFoundError(f"{kind} {text[:64]!r}: ids are UUIDs")
-    return str(key)
 
-
-def _collection(request: web.Request, given: str | None) -> str:
-    return principal(request).require_collection(given or services(request).settings.recognize.collection)
+def _change(patch: SubjectPatch) -> SubjectChange:
+    """Return the fields that were given, null ones too."""
+    change: SubjectChange = {}
+    for name in patch.model_fields_set - {"consent", "valid_until"}:
+        change[name] = getattr(patch, name)  # type: ignore[literal-required]
+    if "valid_until" in patch.model_fields_set:
+        change["expires_at"] = patch.valid_until
+    if "consent" in patch.model_fields_set:
+        change["consent"] = None if patch.consent is None else patch.consent.model_dump(mode="json", exclude_unset=True)
+    return change
 
 
 def _consent(consent: Consent | None) -> dict[str, Any] | None:
     return consent.model_dump(mode="json", exclude_none=True) if consent else None
 
 
-def _photo(upload: Upload, subject: Subject) -> Photo:
-    return Photo(file=upload.name, subject=subject.name, read=lambda: upload.data)
+def _pair(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    key, _, value = text.partition(":")
+    return key, value
 
 
-def _refuse_fields(fields: dict[str, str]) -> None:
-    if fields:
-        raise MalformedError(f"form field '{next(iter(fields))}': only files named 'photo' are taken here")
+def _merges(request: web.Request) -> MergeStore:
+    return MergeStore(services(request).db, hands=Hands(gap=timedelta(seconds=services(request).settings.sightings.episode_gap_s)))
+
+
+async def _asked_merge(request: web.Request) -> Merge:
+    key = path_id(request, "merge_id", "merge")
+    merge = await _merges(request).get(key)
+    if not principal(request).sees_collection(merge.collection):
+        raise NotFoundError(f"merge {key}: there is none, or one of the two was erased since")
+    return merge
+
+
+async def _merge_answer(request: web.Request, merge: Merge) -> web.Response:
+    seen = merge.generation is None or await visible(request, merge.generation)
+    return answer(MergeView.of(merge), status=200 if seen else 202)

@@ -108,9 +108,9 @@ async def test_a_subject_from_birth_to_erasure(client: TestClient, behind: ApiSe
     await behind.sightings.upsert([arrival(subject="alice", subject_id=subject["subject_id"])], now_s=NOW_S)
 
     renamed = await ok(
-        await client.patch(path, json={"name": "Alice L.", "attributes": {"floor": 2}, "expires_at": "2030-01-01T00:00:00Z"})
+        await client.patch(path, json={"name": "Alice L.", "attributes": {"floor": 2}, "valid_until": "2030-01-01T00:00:00Z"})
     )
-    assert (renamed["name"], renamed["attributes"], renamed["expires_at"]) == ("Alice L.", {"desk": 7, "floor": 2}, "2030-01-01T00:00:00Z")
+    assert (renamed["name"], renamed["attributes"], renamed["valid_until"]) == ("Alice L.", {"desk": 7, "floor": 2}, "2030-01-01T00:00:00Z")
     assert (await ok(await client.get("/v1/sightings?subject=Alice%20L.")))["sightings"][0]["subject"] == "Alice L."
 
     gallery = await ok(await client.get("/v1/gallery"))
@@ -135,6 +135,7 @@ async def test_one_reference_can_be_deleted(client: TestClient) -> None:
 
 async def test_a_change_that_the_matcher_has_not_seen_yet_is_accepted_not_done(client: TestClient, platform: Platform) -> None:
     subject = await ok(await client.post("/v1/subjects", json={"name": "Bob"}), 201)
+    await ok(await client.post(f"/v1/subjects/{subject['subject_id']}/references", data=photos(b"paper 1")))
     platform.matcher.away = True
     await ok(await client.patch(f"/v1/subjects/{subject['subject_id']}", json={"name": "Rob"}), 202)
     assert (await ok(await client.get("/v1/gallery")))["visible"] is False

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.app import WAITING_IMPORTS, WAITING_SEARCHES, build_app
+from api.app import ENROLMENTS_AT_ONCE, WAITING_ENROLMENTS, WAITING_SEARCHES, build_app
 from api.services import ApiServices
 from api.uploads import MAX_FIELD_BYTES, MAX_JSON_BYTES, MAX_PARTS
 from core.ports import Database
@@ -110,7 +110,7 @@ async def test_sql_in_a_filter_is_only_a_name_that_nobody_has(client: TestClient
 BODIES_OF_NO_SUBJECT = (
     b"", b"{", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b'{"name":""}', b'{"name":null}', b'{"name":["x"]}', b'{"name":"   "}',
     b'{"name":"a\\u0000b"}', b'{"name":"\\ud800"}', b'{"name":"' + b"n" * 201 + b'"}', b'{"name":"x","admin":true}',
-    b'{"name":"x","expires_at":"2026-01-01"}', b'{"name":"x","expires_at":1e400}', b'{"name":"x","attributes":[]}',
+    b'{"name":"x","valid_until":"2026-01-01"}', b'{"name":"x","valid_until":1e400}', b'{"name":"x","attributes":[]}',
     b'{"name":"x","consent":{"purpose":"p","other":1}}', b'{"name":"x","collection":"../x"}', b"[" * 100_000,
     b'{"name":"x","attributes":' + b'{"a":' * 5000 + b"1" + b"}" * 5001,
 )
@@ -278,7 +278,7 @@ async def test_uploads_wait_their_turn_and_only_so_many(behind: ApiServices, aio
     class StuckEnroller:
         async def enroll_all(self, photos: object, report: object, options: object) -> None:
             inside.append(1)
-            assert len(inside) == 1
+            assert len(inside) <= ENROLMENTS_AT_ONCE
             await go.wait()
             inside.pop()
 
@@ -290,10 +290,10 @@ async def test_uploads_wait_their_turn_and_only_so_many(behind: ApiServices, aio
         form.add_field("photo", b"paper", filename="a")
         return (await client.post(f"/v1/subjects/{subject['subject_id']}/references", data=form)).status
 
-    answers = asyncio.as_completed([enroll() for _ in range(WAITING_IMPORTS + 2)])
+    answers = asyncio.as_completed([enroll() for _ in range(WAITING_ENROLMENTS + 2)])
     assert [await next(answers) for _ in range(2)] == [503, 503]
     go.set()
-    assert [await one for one in answers] == [200] * WAITING_IMPORTS
+    assert [await one for one in answers] == [200] * WAITING_ENROLMENTS
 
 
 async def test_uuids_in_other_spellings_mean_the_same_subject(client: TestClient) -> None:
