@@ -32,7 +32,7 @@ from ingest.publish import DirectPublisher
 from ingest.service import IngestService
 from recognize.recognizer import Shown
 from recognize.service import SIGHTINGS_TOPIC, RecognizeService
-from sightings.retention import Retention
+from sightings.retention import Retention, data_classes
 from sightings.service import SightingsService
 from sightings.store import SightingStore
 
@@ -189,6 +189,6 @@ async def open_platform(settings: Settings, *, on_finished: Callable[[Shown, flo
             history=history,
             looks=LookCache(most_bytes=settings.api.cache_bytes, metrics=gallery.metrics),
             jobs=job_runner(gallery),
-            retention=Retention(store=sightings, keep=timedelta(days=settings.sightings.retention_days), metrics=gallery.metrics),
+            retention=Retention(db=gallery.db, classes=data_classes(settings), metrics=gallery.metrics),
         )
         yield platform

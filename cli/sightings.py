@@ -34,7 +34,7 @@ async def _sightings(settings: Settings, *, as_json: bool) -> None:
     from core.metrics import Metrics
     from core.runner import Service
     from core.topology import SIGHTINGS_TOPIC
-    from sightings.retention import Retention
+    from sightings.retention import Retention, data_classes
     from sightings.service import SightingsService
     from sightings.store import SightingStore
 
@@ -43,7 +43,7 @@ async def _sightings(settings: Settings, *, as_json: bool) -> None:
     async with open_database_for(settings) as db, open_kafka_log(settings.log_url, settings.kafka, metrics=metrics) as log:
         store = SightingStore(db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
         service = SightingsService(log=log, store=store, metrics=metrics, publish_alert=_emit if as_json else _show)
-        retention = Retention(store=store, keep=timedelta(days=settings.sightings.retention_days), metrics=metrics)
+        retention = Retention(db=db, classes=data_classes(settings), metrics=metrics)
 
         async def check() -> str:
             try:

@@ -199,6 +199,8 @@ class Metrics:
         self.alerts_raised = self._counter("sightline_sightings_alerts_total", "Alerts raised", "watchlist", "camera")
         self.sightings_dead = self._counter("sightline_sightings_dead_lettered_total", "Sighting messages that could not be stored")
         self.sightings_expired = self._counter("sightline_sightings_expired_total", "Sightings erased because they were too old")
+        self.retention_removed = self._counter("sightline_sightings_retention_removed_total", "Rows removed, or emptied, by age", "data")
+        self.retention_oldest = self._gauge("sightline_sightings_retention_oldest_age_seconds", "Age of the oldest row", "data")
         self.sightings_retention_ran = self._gauge(
             "sightline_sightings_retention_finished_timestamp_seconds", "When retention last finished"
         )

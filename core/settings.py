@@ -212,6 +212,22 @@ class JobSettings(_Group):
     """Finished jobs, their reports and results are erased after this."""
 
 
+class RetentionSettings(_Group):
+    """How long single classes of data are kept, where not as long as sightings.retention_days says.
+
+    See also audit.retention_days, jobs.retention_days, storage.upload_keep_days, events.keep_days and enrollment.set_aside_days.
+    """
+
+    strangers_days: Annotated[float, Field(gt=0, le=3650)] | None = None
+    """Sightings of strangers, and unclear ones. None = as all sightings."""
+    thumbnails_days: Annotated[float, Field(gt=0, le=3650)] | None = None
+    """Pictures of sightings that stay themselves. None = as long as the sighting."""
+    embeddings_days: Annotated[float, Field(gt=0, le=3650)] | None = None
+    """Embeddings of sightings that stay themselves; the past can be searched by them so long. None = as long as the sighting."""
+    alerts_days: Annotated[float, Field(gt=0, le=3650)] | None = None
+    """Alerts, from when they were raised or last grew. None = as sightings."""
+
+
 class AuditSettings(_Group):
     """What is kept of who did what."""
 
@@ -351,6 +367,7 @@ class Settings(BaseSettings):
     outbound: OutboundSettings = OutboundSettings()
     events: EventSettings = EventSettings()
     audit: AuditSettings = AuditSettings()
+    retention: RetentionSettings = RetentionSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod

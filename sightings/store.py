@@ -7,7 +7,7 @@ function of the sightings (see sightings.episodes). Writers of one camera take t
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -74,6 +74,10 @@ select (select count(*) from sighting where subject_id = $1 and thumbnail is not
        (select count(*) from alert where subject_id = $1) as alerts,
        (select count(*) from watchlist_subject where subject_id = $1) as watchlists
 """
+
+
+Whose = Literal["subjects", "strangers", "everybody"]
+_WHOSE: Mapping[Whose, str] = {"subjects": "outcome = 'subject'", "strangers": "outcome <> 'subject'", "everybody": "true"}
 
 
 class SightingStore:
@@ -244,8 +248,10 @@ class SightingStore:
         """Return the database's time, Unix seconds: the one clock of all that write and erase."""
         return float((await self._db.fetch("select extract(epoch from now())::float8 as now_s"))[0]["now_s"])
 
-    async def delete_stored_before(self, before_s: float, *, limit: int) -> int:
+    async def delete_stored_before(self, before_s: float, *, limit: int, whose: Whose = "everybody") -> int:
         """Delete up to ``limit`` sightings that were stored before a time, pictures, embeddings and episodes with them, in one transaction.
+
+        Those that a case holds stay.
 
         Returns:
             How many were deleted; 0 means that none is left.
@@ -253,14 +259,16 @@ class SightingStore:
         async with self._db.transaction() as db:
             await db.fetch(LOCK_FORGETTING_SHARED)
             old = await db.fetch(
-                "select sighting_id, camera from sighting where stored_at < $1 order by stored_at limit $2", at(before_s), limit
+                f"select sighting_id, camera from sighting where stored_at < $1 and {_WHOSE[whose]} "
+                "and not sighting_is_held(sighting_id) order by stored_at limit $2",
+                at(before_s),
+                limit,
             )
             await db.fetch(LOCK_CAMERAS, sorted({row["camera"] for row in old}))
             ids = [row["sighting_id"] for row in old]
             gone = await db.fetch(SELECT_SPANS, ids)
             await db.execute("delete from sighting where sighting_id = any($1::uuid[])", ids)
             await follow_episodes(db, await update_episodes(db, gone, [], gap=self._gap))
-            await db.execute("delete from alert where raised_at < $1 and last_at < $1", at(before_s))
             await forget_drops(db)
             told = [Told(key=str(row["sighting_id"]), revision=row["revision"], camera=row["camera"], news=False) for row in gone]
             await tell_each(db, "sighting", told)

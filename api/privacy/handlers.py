@@ -1,11 +1,13 @@
 """Receipts of erasures, and how long data is kept."""
 
+from datetime import timedelta
+
 from aiohttp import web
 
 from api.errors import UnprocessableError
 from api.gallery.models import ReceiptView
 from api.principal import principal
-from api.privacy.models import ErasurePage, ErasureQuery
+from api.privacy.models import DataClassView, ErasurePage, ErasureQuery, RetentionView
 from api.route import answer
 from api.services import services
 from api.uploads import read_query
@@ -13,6 +15,19 @@ from core.errors import NotFoundError, UsageError
 from enrollment.erasing import ErasureStore
 from sightings.cursor import Cursor
 from sightings.record import parse_id
+from sightings.retention import data_classes, kept_now
+
+
+async def get_retention(request: web.Request) -> web.Response:
+    """Return how long each class of data is kept, and its oldest row."""
+    behind = services(request)
+    views = []
+    for now in await kept_now(behind.db, data_classes(behind.settings)):
+        days = None if now.of.keep is None else round(now.of.keep / timedelta(days=1), 3)
+        views.append(
+            DataClassView(name=now.of.name, keep_days=days, counted_from=now.of.counted_from, oldest_at=now.oldest_at, overdue=now.overdue)
+        )
+    return answer(RetentionView(classes=views))
 
 
 async def list_erasures(request: web.Request) -> web.Response:

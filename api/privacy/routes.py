@@ -7,6 +7,15 @@ from api.route import Route
 ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
+        path="/v1/privacy/retention",
+        handler=handlers.get_retention,
+        tag="privacy",
+        needs="audit.read",
+        summary="How long each class of data is kept, and how old the oldest is",
+        answers={200: models.RetentionView},
+    ),
+    Route(
+        method="GET",
         path="/v1/erasures",
         handler=handlers.list_erasures,
         tag="privacy",

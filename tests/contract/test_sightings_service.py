@@ -13,8 +13,9 @@ from core.errors import UnavailableError, UsageError
 from core.metrics import Metrics
 from core.ports import Database
 from core.schema import DeadLetter, Sighting, decode, encode
+from core.settings import Settings, SightingSettings
 from sightings.record import Arrival, Filter, Recorded
-from sightings.retention import Retention
+from sightings.retention import Retention, data_classes
 from sightings.service import TOPIC, SightingsService
 from sightings.store import SightingStore
 from sightings.watchlists import WatchlistStore
@@ -161,7 +162,7 @@ async def test_retention_cleans_up_all_that_is_too_old_and_says_so(bench: Bench)
     old = [Arrival(sighting=sighting(f"t{n}", first_s=n), thumbnail=JPEG) for n in range(3)]
     await bench.store.upsert(old, now_s=await bench.store.now_s() - 86400 * 8)
     await bench.store.upsert([Arrival(sighting=sighting("new"), thumbnail=JPEG)])
-    retention = Retention(store=bench.store, keep=timedelta(days=7), metrics=bench.metrics)
+    retention = Retention(db=bench.db, classes=data_classes(Settings(sightings=SightingSettings(retention_days=7))), metrics=bench.metrics)
     assert await retention.clean_up() == 3
     assert await bench.stored() == ["new"]
     assert b"sightline_sightings_expired_total 3.0" in bench.metrics.render()
