@@ -15,7 +15,7 @@ from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, web
 from api.access.address import networks
 from api.audit.keeping import AUDIT
 from api.cameras.trials import TRIALS, Trials
-from api.connections import CONNECTIONS, Connections, guarded
+from api.connections import CONNECTIONS, NEXT_S, Connections, guarded
 from api.images import BLURRED, Blurred
 from api.middleware import TABLE, add_headers, around, in_their_words
 from api.openapi import openapi_document
@@ -35,6 +35,7 @@ ENROLMENTS_AT_ONCE = 8  # while one is looked at by the models, others are read,
 WAITING_ENROLMENTS = 64  # uploads that hold their photos in memory
 SHUTDOWN_S = 5.0
 BACKLOG = 512  # connections that wait to be taken
+LINGERING_S = 3.0  # for who sends on when the answer is there already: read and ignored, so that the answer arrives
 
 _log = structlog.get_logger(__name__)
 
@@ -82,7 +83,8 @@ async def serve(app: web.Application) -> AsyncIterator[str]:
     settings = app[SERVICES].settings.api
     connections = Connections(settings, app[SERVICES].metrics, exempt=networks(settings.trusted_proxies))
     app[CONNECTIONS] = connections
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+    limits = {"lingering_time": LINGERING_S, "keepalive_timeout": NEXT_S}
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S, **limits)
     await runner.setup()
     listening: asyncio.Server | None = None
     try:

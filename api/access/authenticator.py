@@ -99,7 +99,7 @@ class Authenticator:
             return Identity(principal=ADMINISTRATOR)
         if self._tokens is not None and not text.startswith(PREFIX) and text.count(".") == 2:
             return Identity(principal=await self._tokens.principal(text))
-        raise UnauthorizedError(f"the key or token is not known here; {HOW}")
+        raise UnauthorizedError("the key or token is not known here")
 
     def rate(self, identity: Identity) -> Verdict | None:
         """Take a token of who asks; None where any number is allowed."""

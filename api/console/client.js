@@ -1,30 +1,51 @@
-// How the pages talk to the API: with the token where one is needed, and with a stream that resumes by itself.
+// How the pages talk to the API: with the session's cookie, which no script can read, and the token that guards changes (CSRF).
 "use strict";
-
-const TOKEN_KEY = "sightline.token";
 
 class Refused extends Error {}
 
-function headers() {
-  const token = sessionStorage.getItem(TOKEN_KEY);
-  return token ? { Authorization: `Bearer ${token}` } : {};
-}
+let csrfToken = null; // of the session; kept in memory only, the server tells it again
 
 async function call(path, options = {}) {
-  const response = await fetch(path, { ...options, headers: { ...headers(), ...options.headers } });
-  if (response.status === 401) throw new Refused("The token is not right.");
+  const guard = csrfToken && options.method && options.method !== "GET" ? { "X-CSRF-Token": csrfToken } : {};
+  const response = await fetch(path, { ...options, headers: { ...guard, ...options.headers } });
   if (!response.ok) {
     const body = await response.json().catch(() => null);
-    throw new Error(body?.error?.message ?? `The server answered ${response.status}.`);
+    const message = body?.error?.message ?? `The server answered ${response.status}.`;
+    throw response.status === 401 ? new Refused(message) : new Error(message);
   }
   return response;
+}
+
+// Who is logged in here, with what they may do; null when nobody is.
+async function currentSession() {
+  try {
+    const who = await getJson("/v1/sessions/current");
+    csrfToken = who.csrf_token;
+    return who;
+  } catch (problem) {
+    if (problem instanceof Refused) return null;
+    throw problem;
+  }
+}
+
+// Logs in with { key } or { user, password }.
+async function logIn(credentials) {
+  const body = JSON.stringify(credentials);
+  const who = await (await call("/v1/sessions", { method: "POST", body, headers: { "Content-Type": "application/json" } })).json();
+  csrfToken = who.csrf_token;
+  return who;
+}
+
+async function logOut() {
+  await call("/v1/sessions/current", { method: "DELETE" });
+  csrfToken = null;
 }
 
 async function getJson(path) {
   return (await call(path)).json();
 }
 
-// Reads server-sent events over fetch, because EventSource can send no token.
+// Reads server-sent events over fetch, because EventSource does not say why it was refused.
 async function readEvents(path, { lastId, onEvent, onOpen, signal }) {
   const response = await call(path, { headers: lastId ? { "Last-Event-ID": lastId } : {}, signal });
   onOpen();

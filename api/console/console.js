@@ -180,35 +180,70 @@ async function follow() {
         onOpen: () => { failures = 0; link("live", "live"); load(); },
       });
     } catch (problem) {
-      if (problem instanceof Refused) return askForToken();
+      if (problem instanceof Refused) return askForLogin();
     }
     link("lost", "reconnecting");
     await wait(RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]);
   }
 }
 
-function askForToken() {
-  link("lost", "needs the token");
-  $("token-problem").textContent = sessionStorage.getItem(TOKEN_KEY) ? "That is not the token of this server." : "";
-  $("token-form").hidden = false;
-  $("token").focus();
+function askForLogin() {
+  link("lost", "logged out");
+  $("who").hidden = true;
+  $("login").hidden = false;
+  choose();
+}
+
+function choose() {
+  const chosen = document.querySelector("[name=with]:checked").value;
+  for (const field of document.querySelectorAll("[data-with]")) {
+    field.hidden = field.dataset.with !== chosen;
+    for (const input of field.querySelectorAll("input")) input.required = !field.hidden;
+  }
+  $(chosen === "key" ? "key" : "user").focus();
+}
+
+async function submitLogin(event) {
+  event.preventDefault();
+  const chosen = document.querySelector("[name=with]:checked").value;
+  const credentials = chosen === "key" ? { key: $("key").value.trim() } : { user: $("user").value.trim(), password: $("password").value };
+  $("login-problem").textContent = "";
+  try {
+    await logIn(credentials);
+    location.reload(); // nothing of whoever was here before stays on the page
+  } catch (problem) {
+    $("login-problem").textContent = problem.message;
+  }
+}
+
+async function submitLogout() {
+  try {
+    await logOut();
+  } catch (problem) {
+    if (!(problem instanceof Refused)) return link("lost", problem.message);
+  }
+  location.reload();
 }
 
 async function start() {
   try {
-    (await getJson("/v1/cameras")).cameras.forEach((camera) => know(camera.name));
+    const who = await currentSession();
+    if (!who) return askForLogin();
+    $("who-name").textContent = `${who.name} · ${who.role}`;
+    $("who").hidden = false;
+    if (who.permissions.includes("cameras.read")) (await getJson("/v1/cameras")).cameras.forEach((camera) => know(camera.name));
+    if (!who.permissions.includes("sightings.read")) return link("lost", "you may not see sightings");
   } catch (problem) {
-    if (problem instanceof Refused) return askForToken();
+    if (problem instanceof Refused) return askForLogin();
+    link("lost", problem.message);
+    return setTimeout(start, RETRY_MS.at(-1));
   }
   follow();
 }
 
-$("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  sessionStorage.setItem(TOKEN_KEY, $("token").value);
-  $("token-form").hidden = true;
-  start();
-});
+$("login").addEventListener("submit", submitLogin);
+$("login").addEventListener("change", choose);
+$("logout").addEventListener("click", submitLogout);
 document.querySelector(".filters").addEventListener("change", () => load());
 $("more").addEventListener("click", () => load({ older: true }));
 setInterval(() => {
