@@ -83,8 +83,14 @@ async def serve(app: web.Application) -> AsyncIterator[str]:
     settings = app[SERVICES].settings.api
     connections = Connections(settings, app[SERVICES].metrics, exempt=networks(settings.trusted_proxies))
     app[CONNECTIONS] = connections
-    limits = {"lingering_time": LINGERING_S, "keepalive_timeout": NEXT_S}
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S, **limits)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=SHUTDOWN_S,
+        lingering_time=LINGERING_S,
+        keepalive_timeout=NEXT_S,
+    )
     await runner.setup()
     listening: asyncio.Server | None = None
     try:
