@@ -129,7 +129,7 @@ async def _picture(file: Path, gallery: "Gallery") -> AsyncIterator[Line]:
             "outcome": decision.outcome,
             "reason": decision.reason or None,
             "score": None if decision.best is None else round(decision.best.score, 4),
-            "threshold": round(face.threshold, 4),
+            "threshold": round(decision.threshold, 4),
             "quality": round(face.quality.value, 3),
             "first_s": 0.0,
             "last_s": 0.0,
