@@ -1,4 +1,6 @@
-"""Who a face is, now that somebody said who it is not: by the gallery and the rules as they will be."""
+"""Who a face is, now that somebody said who it is not: by the gallery and the rules."""
+
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -7,7 +9,7 @@ from core.errors import UnavailableError
 from core.types import Quality
 from recognize.decide import decide
 from recognize.judge import Face, Judge
-from recognize.rules.rules import Rulebook, Scope
+from recognize.rules.rules import Scope
 from recognize.threshold import TRACK_AGREEMENT
 from sightings.feedback import JudgedFace
 from sightings.taking import Renamed
@@ -24,11 +26,11 @@ async def who_instead(request: web.Request, face: JudgedFace, wrong_id: str) -> 
         answer = await behind.matcher.search(face.embedding[None], model=face.model, collection=face.collection, k=CANDIDATES)
     except UnavailableError:
         return Renamed()
-    rules = behind.book.now.with_exemplar(wrong_id, face.model, face.embedding)
-    judge = Judge(policy=behind.policy, book=Rulebook(rules), model=face.model)
+    others = tuple(one for one in answer.candidates[0] if one.subject_id != wrong_id)  # whatever the exemplar's score: it was said
+    judge = Judge(policy=behind.policy, book=behind.book, model=face.model)
     # how much its shots agreed is not stored: the strictest is assumed
     seen = Face(vector=face.embedding, quality=Quality(value=face.quality, reasons=()), height_px=float("inf"), agreement=TRACK_AGREEMENT)
-    decision = decide(judge.evidence(answer, 0, seen, Scope(collection=face.collection, camera=face.camera)))
+    decision = decide(judge.evidence(replace(answer, candidates=(others,)), 0, seen, Scope(collection=face.collection, camera=face.camera)))
     if decision.outcome != "subject" or decision.best is None:
         return Renamed(score=decision.best.score if decision.best else None, threshold=decision.threshold)
     best = decision.best
