@@ -4,6 +4,7 @@ from api.access.routes import ROUTES as ACCESS
 from api.alerts.routes import ROUTES as ALERTS
 from api.audit.routes import ROUTES as AUDIT
 from api.cameras.routes import ROUTES as CAMERAS
+from api.cases.routes import ROUTES as CASES
 from api.compat.routes import ROUTES as COMPAT
 from api.feedback.routes import ROUTES as FEEDBACK
 from api.gallery.routes import ROUTES as GALLERY
@@ -37,6 +38,7 @@ ROUTES: tuple[Route, ...] = (
     *AUDIT,
     *WATCHLISTS,
     *ALERTS,
+    *CASES,
     *THRESHOLDS,
     *COMPAT,
     *PRIVACY,

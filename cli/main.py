@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "search": "List the enrolled people nearest to each face of a photo.",
     "subjects": "List, show, rename and erase enrolled people.",
     "watchlists": "Say whose appearance raises an alert, and list the alerts.",
+    "cases": "List cases, and check their exports.",
     "cameras": "Add, change, list, test and remove cameras.",
     "ingest": "Fleet: read cameras and publish their gated frames.",
     "recognize": "Fleet: turn frames into sightings.",

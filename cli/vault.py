@@ -89,11 +89,12 @@ def _columns() -> "tuple[SealedColumn, ...]":
     from api.jobs.record import SEALED as JOBS
     from enrollment.store import SEALED as GALLERY
     from ingest.cameras import SEALED as CAMERAS
+    from sightings.cases import SEALED as CASES
     from sightings.feedback import SEALED as FEEDBACK
     from sightings.people_store import SEALED as PERSONS
     from sightings.store import SEALED as SIGHTINGS
 
-    return (*GALLERY, *JOBS, *SIGHTINGS, *FEEDBACK, *PERSONS, *CAMERAS)
+    return (*GALLERY, *JOBS, *SIGHTINGS, *FEEDBACK, *CASES, *PERSONS, *CAMERAS)
 
 
 async def _with_database(settings: Settings, work: "Callable[[Database], Awaitable[None]]") -> None:

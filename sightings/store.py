@@ -19,6 +19,7 @@ from core.sealing import SealedColumn
 from core.vault import label_of
 from sightings.alerts_raise import follow_episodes, forget_alerts, raise_alerts, tell_alerts
 from sightings.alerts_strangers import raise_stranger_alerts
+from sightings.cases import expire_case_sightings, forget_case_sightings, forget_cases
 from sightings.cursor import Cursor
 from sightings.drops import drop, drop_subject, forget_drops, sort_out
 from sightings.feedback import forget_feedback
@@ -152,6 +153,7 @@ class SightingStore:
         if not erase_past:
             return 0
         gone = await drop_subject(self._db, _id("subject", subject_id))
+        await forget_case_sightings(self._db, gone)
         await tell_each(self._db, "sighting", [Told(key=str(key), revision=0) for key in gone])
         return len(gone)
 
@@ -268,6 +270,7 @@ class SightingStore:
             ids = [row["sighting_id"] for row in old]
             gone = await db.fetch(SELECT_SPANS, ids)
             await db.execute("delete from sighting where sighting_id = any($1::uuid[])", ids)
+            await expire_case_sightings(db, ids)
             await follow_episodes(db, await update_episodes(db, gone, [], gap=self._gap))
             await forget_drops(db)
             told = [Told(key=str(row["sighting_id"]), revision=row["revision"], camera=row["camera"], news=False) for row in gone]
@@ -304,12 +307,13 @@ async def forget_person(db: Database, subject_id: str) -> dict[str, int]:
         await tx.execute("insert into forgotten_subject (subject_id) values ($1) on conflict do nothing", key)
         feedback = await forget_feedback(tx, key)
         before = (await tx.fetch(_REMEMBERED, key))[0]
+        cases = await forget_cases(tx, key)
         erased = await tx.fetch(_FORGET, key, FORGOTTEN_REASON)
         await forget_alerts(tx, key)
         episodes = await tx.execute("delete from episode where subject_id = $1", key)
         told = [Told(key=str(row["sighting_id"]), **{name: row[name] for name in ("revision", "camera", "collection")}) for row in erased]
         await tell_each(tx, "sighting", told)
-    return {"sightings": len(erased), "episodes": episodes, "feedback": feedback} | dict(before)
+    return {"sightings": len(erased), "episodes": episodes, "feedback": feedback, "case_sightings": cases} | dict(before)
 
 
 def _told(sighting: Sighting, before: Mapping[uuid.UUID, dict[str, Any]]) -> Told:
