@@ -6,7 +6,7 @@ people, and nobody has taken it up yet, it is closed.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from core.vault import Vault, label_of
 from sightings.alerts import SELECT_ALERTS, stored_alert
 from sightings.alerts_raise import ALERT_NAMESPACE
 from sightings.hours import intervals_of, is_active
-from sightings.record import StoredAlert
+from sightings.record import Arrival, StoredAlert
 
 SETTLE = timedelta(seconds=2)  # how soon a live track is embedded again (recognize.reembed_s): two looks agree
 MOST_COMPARED = 64  # faces at one camera within the gap; in a denser crowd the latest count
@@ -88,6 +88,13 @@ async def raise_stranger_alerts(
             raised.append(await _raise(db, row))
     rows = await db.fetch(SELECT_ALERTS + "where a.alert_id = any($1::uuid[])", changed + raised) if changed or raised else []
     return [stored_alert(row) for row in rows]
+
+
+def strangers_among(changed: Sequence[Arrival], stored: Mapping[uuid.UUID, dict[str, Any]]) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
+    """Return which of the sightings are strangers, and which were no subject before and are one now."""
+    outcomes = {uuid.UUID(arrival.sighting.sighting_id): arrival.sighting.outcome for arrival in changed}
+    named = [key for key, outcome in outcomes.items() if outcome == "subject" and key in stored and stored[key]["outcome"] != "subject"]
+    return [key for key, outcome in outcomes.items() if outcome == "stranger"], named
 
 
 async def _alert_of(db: Database, row: dict[str, Any], gap: timedelta) -> uuid.UUID | None:

@@ -18,7 +18,7 @@ from core.schema import Sighting
 from core.sealing import SealedColumn
 from core.vault import label_of
 from sightings.alerts_raise import follow_episodes, forget_alerts, raise_alerts, tell_alerts
-from sightings.alerts_strangers import raise_stranger_alerts
+from sightings.alerts_strangers import raise_stranger_alerts, strangers_among
 from sightings.cases import expire_case_sightings, forget_case_sightings, forget_cases
 from sightings.cursor import Cursor
 from sightings.drops import drop, drop_subject, forget_drops, sort_out
@@ -128,7 +128,7 @@ class SightingStore:
             episodes = await update_episodes(db, [stored[key] for key in (*kept_ids, *gone) if key in stored], kept_ids, gap=self._gap)
             await follow_episodes(db, episodes)
             alerts = await raise_alerts(db, episodes)
-            alerts += await raise_stranger_alerts(db, *_strangers(kept, stored), gap=self._gap)
+            alerts += await raise_stranger_alerts(db, *strangers_among(kept, stored), gap=self._gap)
             rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[]) order by s.first_at, s.sighting_id", kept_ids)
             news = [_told(arrival.sighting, stored) for arrival in kept]
             await tell_each(db, "sighting", news + [Told(key=str(key), revision=0) for key in gone])
@@ -337,13 +337,6 @@ def _newest(arrivals: Sequence[Arrival]) -> list[Arrival]:
         if key not in newest or newest[key].sighting.revision < arrival.sighting.revision:
             newest[key] = arrival
     return list(newest.values())
-
-
-def _strangers(changed: Sequence[Arrival], stored: dict[uuid.UUID, dict[str, Any]]) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
-    """Return which of the sightings are strangers, and which were no subject before and are one now."""
-    outcomes = {uuid.UUID(arrival.sighting.sighting_id): arrival.sighting.outcome for arrival in changed}
-    named = [key for key, outcome in outcomes.items() if outcome == "subject" and key in stored and stored[key]["outcome"] != "subject"]
-    return [key for key, outcome in outcomes.items() if outcome == "stranger"], named
 
 
 async def _without_forgotten(db: Database, arrivals: Sequence[Arrival]) -> list[Arrival]:
