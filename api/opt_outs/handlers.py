@@ -4,13 +4,13 @@ from datetime import timedelta
 
 from aiohttp import web
 
+from api.gallery.asked import asked_subject
 from api.notes import note
 from api.opt_outs.models import NewOptOut, OptOutAnswer, OptOutGone, OptOutPage, OptOutQuery, OptOutView
 from api.principal import principal
 from api.route import answer
 from api.services import services
 from api.uploads import read_json, read_query
-from core.errors import NotFoundError
 from recognize.rules.store import OptOutStore
 from sightings.store import SightingStore
 
@@ -18,7 +18,7 @@ from sightings.store import SightingStore
 async def put_opt_out(request: web.Request) -> web.Response:
     """Let a subject be matched and then dropped."""
     body = await read_json(request, NewOptOut)
-    subject_id = await _subject_id(request)
+    subject_id = (await asked_subject(request)).subject_id
     behind, who = services(request), principal(request)
     async with behind.db.transaction() as tx:
         record = SightingStore(tx, episode_gap=timedelta(seconds=behind.settings.sightings.episode_gap_s))
@@ -30,7 +30,7 @@ async def put_opt_out(request: web.Request) -> web.Response:
 
 async def delete_opt_out(request: web.Request) -> web.Response:
     """Tell of a subject again."""
-    subject_id = await _subject_id(request)
+    subject_id = (await asked_subject(request)).subject_id
     await OptOutStore(services(request).db).delete(subject_id)
     note(request, subject_id=subject_id)
     return answer(OptOutGone(subject_id=subject_id))
@@ -45,12 +45,3 @@ async def list_opt_outs(request: web.Request) -> web.Response:
     page = found[: query.limit]
     following = page[-1].subject_id if len(found) > query.limit else None
     return answer(OptOutPage(opt_outs=[OptOutView.of(one) for one in page], next_cursor=following))
-
-
-async def _subject_id(request: web.Request) -> str:
-    """Return the id of a granted subject. Raises NotFoundError."""
-    given = request.match_info["subject_id"]
-    subject = await services(request).gallery.subject(given)
-    if subject.subject_id != given.lower() or not principal(request).sees_collection(subject.collection):
-        raise NotFoundError(f"subject '{given[:80]}': there is none")
-    return subject.subject_id

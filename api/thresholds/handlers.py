@@ -1,10 +1,12 @@
 """Which score names somebody, at five levels, and why."""
 
+from dataclasses import replace
 from typing import get_args
 
 from aiohttp import web
 
 from api.errors import ForbiddenError
+from api.gallery.asked import asked_subject
 from api.notes import note
 from api.principal import Principal, principal
 from api.route import answer, expected_version
@@ -23,7 +25,7 @@ from api.thresholds.models import (
 )
 from api.uploads import read_json, read_query
 from core.errors import NotFoundError
-from recognize.rules.rules import LEVELS, Level, Scope
+from recognize.rules.rules import LEVELS, Level, Looked, Scope
 from recognize.rules.store import Grants, Threshold, ThresholdStore
 from sightings.record import parse_id
 
@@ -74,7 +76,9 @@ async def get_effective_threshold(request: web.Request) -> web.Response:
     collection = who.require_collection(query.collection or behind.settings.recognize.collection)
     subject_id = None if query.subject_id is None else str(query.subject_id)
     if subject_id is not None:
-        collection = who.require_collection((await behind.gallery.subject(subject_id)).collection)
+        collection = (await asked_subject(request, subject_id)).collection
+    if query.camera is not None:
+        await _require_camera(request, query.camera)
     references = (await behind.gallery.counts(collection)).references
     rules = await _store(request).rules_of(subject_id)
     scope = Scope(collection=collection, camera=query.camera, request=asked)
@@ -93,7 +97,7 @@ async def get_effective_threshold(request: web.Request) -> web.Response:
             far=means.far,
             fpir=means.fpir,
             warning=warning_of([means]),
-            looked=[LookedView.of(one, applies=one is found.applied) for one in found.looked],
+            looked=[_looked(who, one, applies=one is found.applied) for one in found.looked],
         )
     )
 
@@ -131,6 +135,19 @@ def _place(request: web.Request) -> tuple[Level, str]:
         raise NotFoundError(f"threshold level '{level[:64]}': there is none; the levels are {', '.join(LEVELS)}")
     subject_id = parse_id(key) if level == "subject" else None
     return level, (str(subject_id) if subject_id else key)  # type: ignore[return-value]
+
+
+async def _require_camera(request: web.Request, name: str) -> None:
+    """Refuse a camera that is not there, or not for who asks. Raises NotFoundError."""
+    rows = await services(request).db.fetch("select groups from camera where name = $1", name)
+    if not rows or not principal(request).sees_camera(rows[0]["groups"]):
+        raise NotFoundError(f"camera '{name}': there is none")
+
+
+def _looked(who: Principal, looked: Looked, *, applies: bool) -> LookedView:
+    """Return a level; a watchlist that is not granted has no name."""
+    hidden = looked.level == "watchlist" and not who.sees_watchlist(looked.key)
+    return LookedView.of(replace(looked, key="") if hidden else looked, applies=applies)
 
 
 def _require_deployment(who: Principal, level: Level) -> None:

@@ -5,10 +5,8 @@ then the settings, by the model's calibration.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, get_args
-
-import numpy as np
 
 from core.types import F32, Candidate
 from recognize.rules.target import Target
@@ -137,11 +135,6 @@ class Rules:
         applied = next(one for one in looked if one.score is not None)
         assert applied.score is not None  # the settings always have one
         return Effective(score=applied.score, applied=applied, looked=tuple(looked))
-
-    def with_exemplar(self, subject_id: str, model: str, vector: F32) -> "Rules":
-        """Return these rules with one more face (D,) that is not a subject: to see what follows from saying so."""
-        known = self.exemplars.get((subject_id, model), np.zeros((0, len(vector)), np.float32))
-        return replace(self, exemplars={**self.exemplars, (subject_id, model): np.vstack([known, vector])})
 
     def weigh(self, policy: ThresholdPolicy, scope: Scope, probe: Probe, candidates: Sequence[Candidate]) -> Weighed:
         """Return what the rules make of a probe's candidates."""

@@ -69,6 +69,40 @@ async def test_thresholds_come_in_pages_by_level_and_key(db: Database) -> None:
     assert [one.key for one in await store.all(level="watchlist")] == ["staff", "vip"]
 
 
+async def test_what_is_not_granted_is_as_if_it_were_not_there(db: Database) -> None:
+    person = await alice(db)
+    await WatchlistStore(db).add("vip", collection="default")
+    await db.execute("insert into camera (name, url_encrypted, url_redacted, groups) values ('door', '', '', '{lobby}')")
+    places: list[tuple[Level, str]] = [("collection", "default"), ("watchlist", "vip"), ("camera", "door"), ("subject", person.subject_id)]
+    for level, key in places:
+        await ThresholdStore(db).put(level, key, Target(score=0.5), actor="a")
+    seen = {
+        "everything": (None, None, None),
+        "nothing": (["other"], ["other"], ["yard"]),
+        "the collection": (["default"], ["other"], ["yard"]),
+        "the watchlist": (None, ["vip"], ["yard"]),
+        "the watchlist without its collection": (["other"], ["vip"], ["yard"]),
+        "the camera": (["other"], ["other"], ["lobby", "yard"]),
+    }
+    found = {name: [one.level for one in await ThresholdStore(db, grants).all()] for name, grants in seen.items()}
+    assert found == {
+        "everything": ["collection", "watchlist", "camera", "subject"],
+        "nothing": [],
+        "the collection": ["collection", "subject"],
+        "the watchlist": ["collection", "watchlist", "subject"],
+        "the watchlist without its collection": [],
+        "the camera": ["camera"],
+    }
+    foreign = ThresholdStore(db, (["other"], ["other"], ["yard"]))
+    for level, key in places:
+        with pytest.raises(NotFoundError, match=rf"^threshold {level}/{key}: none is set$"):
+            await foreign.get(level, key)
+        with pytest.raises(NotFoundError, match=rf"^threshold {level}/{key}: none is set$"):
+            await foreign.delete(level, key)
+        with pytest.raises(NotFoundError, match=rf"^{level} '{key}': there is none$"):
+            await foreign.put(level, key, Target(score=0.1), actor="a")
+
+
 async def test_a_threshold_goes_with_what_it_is_of_and_follows_its_name(db: Database) -> None:
     person, store = await alice(db), ThresholdStore(db)
     await WatchlistStore(db).add("vip", collection="default")

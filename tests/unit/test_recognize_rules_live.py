@@ -13,7 +13,7 @@ from core.types import F32
 from recognize.recognizer import Told
 from recognize.rules.rules import ListedOn, Rulebook, Rules
 from recognize.rules.target import Target
-from tests.builders.painted import DIMENSIONS, ListMatcher, vector_of
+from tests.builders.painted import ListMatcher, vector_of
 from tests.builders.recognizers import ALICE, STRANGER, MovingMatcher, last, make_recognizer, walk
 
 SUBJECT = "id-alice"
@@ -130,7 +130,7 @@ async def test_a_wrong_name_goes_while_the_person_is_in_sight_and_comes_back_whe
     book = Rulebook()
     recognizer = make_recognizer(executor, matcher=NearMatcher({ALICE: "alice"}), book=book)
     assert last(await walk(recognizer, ALICE, range(5))).subject == "alice"
-    book.now = Rules().with_exemplar(SUBJECT, "painted", vector_of(ALICE))
+    book.now = Rules(exemplars={(SUBJECT, "painted"): vector_of(ALICE)[None]})
     told = await walk(recognizer, ALICE, range(5, 60))
     assert (last(told).outcome, last(told).reason, last(told).subject_id) == ("stranger", "rejected_pair", None)
     assert len({named(sighting) for sighting, _ in told if sighting.outcome != "subject"}) == 1
@@ -139,10 +139,9 @@ async def test_a_wrong_name_goes_while_the_person_is_in_sight_and_comes_back_whe
 
 
 async def test_another_face_gets_the_name_as_ever(executor: ThreadPoolExecutor) -> None:
-    wrong = Rules().with_exemplar(SUBJECT, "painted", vector_of(STRANGER))
+    wrong = Rules(exemplars={(SUBJECT, "painted"): vector_of(STRANGER)[None]})
     recognizer = make_recognizer(executor, matcher=NearMatcher({ALICE: "alice"}), book=Rulebook(wrong))
     assert last(await walk(recognizer, ALICE, range(5))).subject == "alice"
-    assert wrong.exemplars[SUBJECT, "painted"].shape == (1, DIMENSIONS)
 
 
 def named(sighting: Sighting) -> tuple[str, str | None]:
