@@ -1,7 +1,5 @@
 """The call at the end of a job: signed, tried again for a day, never to where clients may not send this server."""
 
-import hashlib
-import hmac
 import time
 import uuid
 from datetime import timedelta
@@ -10,9 +8,11 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 import structlog
+from yarl import URL
 
 from api.jobs.record import Job, callback_label
 from api.jobs.store import COLUMNS, job_of
+from api.webhooks.wants import signature
 from core.errors import SightlineError, UnavailableError
 from core.metrics import Metrics
 from core.outbound import AddressRefusedError, resolve_public
@@ -63,12 +63,14 @@ class Callbacks:
         headers = {
             "Content-Type": "application/json",
             "Host": where.authority,
-            SIGNATURE_HEADER: sign(target["secret"], body, now_s=time.time()),
+            SIGNATURE_HEADER: signature(target["secret"], body, int(time.time())),
         }
         timeout = aiohttp.ClientTimeout(total=CALL_S)
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as client:
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as client:
             name = where.host if where.scheme == "https" else None
-            async with client.post(where.pinned_url, data=body, headers=headers, allow_redirects=False, server_hostname=name) as response:
+            async with client.post(
+                URL(where.pinned_url, encoded=True), data=body, headers=headers, allow_redirects=False, server_hostname=name
+            ) as response:
                 if not 200 <= response.status < 300:
                     raise UnavailableError(f"callback: answered {response.status}")
 
@@ -95,9 +97,3 @@ def body_of(job: Job) -> dict[str, Any]:
         "rejected": job.rejected,
         "set_apart": job.set_apart,
     }
-
-
-def sign(secret: str, body: bytes, *, now_s: float) -> str:
-    """Return ``t=SECONDS,v1=HEX``: HMAC-SHA256 of ``SECONDS.BODY`` with the callback's secret; receivers refuse what is old."""
-    stamp = str(int(now_s))
-    return f"t={stamp},v1={hmac.new(secret.encode(), stamp.encode() + b'.' + body, hashlib.sha256).hexdigest()}"

@@ -1,6 +1,7 @@
 """Does jobs: one at a time in each process, any number of processes. Beside that it keeps house: callbacks, results, what is too old."""
 
 import asyncio
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ PAUSE_S: Final = 1.0  # first wait while a server is away; doubles
 LONGEST_PAUSE_S: Final = 30.0
 MAX_CRASHES: Final = 5  # before its items are known: then nothing smaller can be set apart
 ERASED_AT_A_TIME: Final = 20
+CALLS_AT_A_TIME: Final = 5  # each may take ten seconds; others take turns
 _log = structlog.get_logger(__name__)
 
 
@@ -77,7 +79,7 @@ class JobRunner:
         waiting: asyncio.Future[object] | None = None
         try:
             while True:
-                while await self.run_one() or await self._call_back():
+                while await self.run_one():
                     pass
                 waiting = waiting or asyncio.ensure_future(anext(notifications, ended))
                 done, _ = await asyncio.wait({waiting}, timeout=POLL_S)
@@ -87,9 +89,6 @@ class JobRunner:
         finally:
             if waiting is not None:
                 waiting.cancel()
-
-    async def _call_back(self) -> bool:
-        return await Callbacks(self.db, settings=self.settings, metrics=self.metrics).send_one()
 
     async def _held(self, lease: Lease) -> None:
         """Do a job while its lease is renewed; whatever happens, the job is left as the next runner needs it."""
@@ -158,7 +157,8 @@ class JobRunner:
         except (UnavailableError, LeaseLostError, CancelledJobError):
             raise
         except Exception as err:  # noqa: BLE001 - the boundary of an item: no input may end the process
-            _log.exception("items failed", job=str(lease.job.job_id), items=len(items))
+            place = traceback.extract_tb(err.__traceback__)[-1]  # without the values: they are pictures and names
+            _log.error("items failed", job=str(lease.job.job_id), error=type(err).__name__, at=f"{place.filename}:{place.lineno}")
             words = f"{type(err).__name__}: {err}".splitlines()[0][:300]
             await lease.finish([self._again(item, words) for item in items])
             self.metrics.job_items.labels(kind, "failed").inc(len(items))
@@ -180,7 +180,11 @@ class JobRunner:
             await asyncio.sleep(POLL_S)
 
     async def keep_house(self) -> None:
-        """Write results that are due, erase what is too old or used up. Raises UnavailableError."""
+        """Write results and make calls that are due, erase what is too old or used up. Raises UnavailableError."""
+        callbacks = Callbacks(self.db, settings=self.settings, metrics=self.metrics)
+        for _ in range(CALLS_AT_A_TIME):
+            if not await callbacks.send_one():
+                break
         for row in await self.db.fetch(
             "select job_id, version from job where results_due and state not in ('queued', 'running') limit $1", ERASED_AT_A_TIME
         ):

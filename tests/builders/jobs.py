@@ -19,7 +19,7 @@ from api.jobs.store import JobStore
 from core.adapters.object_store import open_object_store
 from core.metrics import Metrics
 from core.ports import Database, ObjectStore
-from core.settings import JobSettings, Settings, StorageSettings
+from core.settings import JobSettings, OutboundSettings, Settings, StorageSettings
 from core.types import F32
 from enrollment.bulk import BulkEnroller
 from recognize.still import StillRecognizer
@@ -60,10 +60,17 @@ async def once(data: bytes) -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def open_runner(
-    db: Database, data_dir: Path, *, objects: ObjectStore | None = None, still: StillRecognizer | None = None, **settings: Any
+    db: Database,
+    data_dir: Path,
+    *,
+    objects: ObjectStore | None = None,
+    still: StillRecognizer | None = None,
+    recognizer: Callable[[str], Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[JobRunner]:
     """A runner with a painted enroller; ``run_one`` does the next job."""
-    made = Settings(data_dir=data_dir, jobs=JobSettings(**settings), storage=StorageSettings(url="memory:"))
+    hooks = OutboundSettings(allowed_hosts=("127.0.0.1",))
+    made = Settings(data_dir=data_dir, jobs=JobSettings(**settings), storage=StorageSettings(url="memory:"), outbound=hooks)
     async with open_enroller(db) as enroller:
         yield JobRunner(
             db=db,
@@ -79,7 +86,7 @@ async def open_runner(
                 ),
                 "recognize": RecognizeWork(
                     still=still,  # type: ignore[arg-type]
-                    recognizer=_no_video,
+                    recognizer=recognizer or _no_video,
                     max_attempts=made.jobs.max_attempts,
                 ),
             },

@@ -1,5 +1,6 @@
 """Uploads and jobs over HTTP, on a real database, with a real shard and painted people."""
 
+import asyncio
 import csv
 import hashlib
 import io
@@ -8,27 +9,40 @@ import time
 import uuid
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from api.app import build_app
 from api.errors import UnauthorizedError
+from api.jobs.files import open_files
+from api.jobs.lease import Lease, LeaseLostError, claim
+from api.jobs.record import Done, NewItem
 from api.jobs.runner import JobRunner
+from api.jobs.store import JobStore
 from api.services import ApiServices
 from api.storage.store import check_token
-from core.ports import Database
-from core.settings import StorageSettings
+from api.webhooks.wants import signature
+from core.ports import Database, MatchAnswer
+from core.settings import OutboundSettings, StorageSettings
+from core.types import F32
 from enrollment.store import GalleryStore
+from ingest.source import ClipWriter
+from recognize.recognizer import Recognizer
 from sightings.store import forget_subject
 from tests.builders.api import ADMIN, Platform, picture, services
 from tests.builders.gallery import png
 from tests.builders.jobs import finished, npz, once, open_runner, send, told, zipped
-from tests.builders.painted import painted
+from tests.builders.painted import ListMatcher, painted
+from tests.builders.recognizers import make_recognizer
+from tests.builders.webhooks import receiver
 
 ClientMaker = Callable[..., Awaitable[TestClient]]
 ANN, BOB = (png(painted({person: (260, 120)}, size_px=120)) for person in (1, 4))
@@ -266,6 +280,72 @@ async def test_nobody_elses_upload_is_there(client: TestClient, db: Database) ->
     assert (await client.get(f"/v1/uploads/{upload_id}")).status == 404
 
 
+async def test_photos_that_a_killed_process_had_stored_are_told_as_enrolled(client: TestClient, db: Database, runner: JobRunner) -> None:
+    upload = await send(client, zipped(ann__1=ANN, bob__1=BOB))
+    job = await ok(await client.post("/v1/jobs/import", json={"format": "zip", "upload_id": upload}), 202)
+    lease = await claim(db, uuid.uuid4(), 60)
+    assert lease is not None
+    async with open_files(runner.objects, "default", runner.settings.data_dir) as files, runner.works["import"].open(lease, files) as on:
+        await lease.add_items(await on.list_items())
+        items = await lease.take(on.batch, most=3)
+        lost = Lease(db, lease.job, uuid.uuid4(), 60)
+        with pytest.raises(LeaseLostError, match="another process has it"):
+            await on.work(items, lost)  # stores both photos, and dies before it says so
+    await db.execute("update job set lease_until = now() - interval '1 second'")
+    assert (await finished(db, runner, job["job_id"])).state == "succeeded"
+    again = (await ok(await client.get(f"/v1/jobs/{job['job_id']}/items")))["items"]
+    assert [(one["attempts"], one["result"]["status"]) for one in again] == [(2, "enrolled")] * 2
+    assert (await GalleryStore(db, forget=forget_subject).counts()).references == 2
+
+
+async def test_what_kills_the_process_again_and_again_is_found_and_set_apart(db: Database, runner: JobRunner, client: TestClient) -> None:
+    upload = await send(client, npz(1000))
+    job = await ok(await client.post("/v1/jobs/import", json={"format": "embeddings", "upload_id": upload}), 202)
+    poison, sizes = 700, []
+    for _ in range(100):
+        lease = await claim(db, uuid.uuid4(), 60)
+        if lease is None:
+            break
+        if not lease.job.listed:
+            await lease.add_items([NewItem(input={"file": str(n)}) for n in range(1000)])
+        while items := await lease.take(500, most=5):
+            if poison in [item.seq for item in items]:
+                sizes.append(len(items))
+                break  # dies
+            await lease.finish([Done(seq=item.seq, state="done") for item in items])
+        else:
+            await lease.end()
+        await db.execute("update job set lease_until = now() - interval '1 second' where finished_at is null")
+    left = (await ok(await client.get(f"/v1/jobs/{job['job_id']}/items?state=set_apart")))["items"]
+    assert [(one["seq"], one["reason"], one["detail"]) for one in left] == [
+        (700, "crash", "the process ended 5 times while this was looked at")
+    ]
+    assert sizes == [500, 62, 7, 1, 1]
+    view = await ok(await client.get(f"/v1/jobs/{job['job_id']}"))
+    assert (view["state"], view["done"], view["set_apart"]) == ("partial", 999, 1)
+
+
+async def test_two_runners_share_the_work_and_a_lost_lease_writes_nothing(client: TestClient, db: Database) -> None:
+    for number in range(2):
+        upload = await send(client, npz(2, first=number))
+        await ok(await client.post("/v1/jobs/import", json={"format": "embeddings", "upload_id": upload}), 202)
+    found = await asyncio.gather(*(claim(db, uuid.uuid4(), 60) for _ in range(4)))
+    held = [one for one in found if one is not None]
+    assert len({one.job.job_id for one in held}) == len(held) == 2
+    first = held[0]
+    await first.add_items([NewItem(input={"file": "a"})])
+    (item,) = await first.take(1, most=5)
+    await db.execute("update job set lease_until = now() - interval '1 second' where job_id = $1", first.job.job_id)
+    other = await claim(db, uuid.uuid4(), 60)
+    assert other is not None
+    assert other.job.job_id == first.job.job_id
+    with pytest.raises(LeaseLostError):
+        await first.finish([Done(seq=item.seq, state="done")])
+    await first.pause(0)
+    await other.renew()
+    assert (await JobStore(db).items(first.job.job_id))[0].state == "waiting"
+
+
 # jobs
 
 
@@ -442,3 +522,80 @@ async def test_results_are_sealed_in_the_database(client: TestClient, db: Databa
     (row,) = await db.fetch("select result from job_item")
     assert db.vault.is_newest(row["result"])
     assert b"alice" not in row["result"]
+
+
+async def test_a_video_becomes_sightings(
+    client: TestClient, db: Database, behind: ApiServices, tmp_path: Path, executor: ThreadPoolExecutor, alice: str
+) -> None:
+    clip = tmp_path / "walk.mp4"
+    with ClipWriter(clip, fps=10, gop=10) as writer:
+        for number in range(20):
+            writer.write(painted({1: (100 + 4 * number, 100)}, size_px=120))
+    asked: list[str] = []
+
+    def recognizer(collection: str) -> Recognizer:
+        asked.append(collection)
+        return make_recognizer(executor, matcher=Known({1: "alice"}))
+
+    class Known(ListMatcher):
+        async def search(self, probes: F32, *, model: str, collection: str, k: int) -> MatchAnswer:
+            found = await super().search(probes, model=model, collection=collection, k=k)
+            return replace(found, candidates=tuple(tuple(replace(one, subject_id=alice) for one in row) for row in found.candidates))
+
+    async with open_runner(db, tmp_path, objects=behind.objects, still=behind.still, recognizer=recognizer) as runner:
+        await runner.objects.put("inbox/staff/day/walk.mp4", once(clip.read_bytes()))
+        await runner.objects.put("inbox/staff/day/broken.mp4", once(clip.read_bytes()[:200]))
+        job, items = await recognized(client, db, runner, prefix="day", collection="staff", every_s=0)
+    assert told(items) == [("broken.mp4", "rejected", "unreadable"), ("walk.mp4", "done", None)]
+    result = items[1]["result"]
+    assert (result["type"], result["complete"], asked) == ("video", True, ["staff", "staff"])
+    (seen,) = result["sightings"]
+    assert (seen["outcome"], seen["subject"], seen["faces"] >= 15) == ("subject", "alice", True)
+    assert (seen["first_s"], seen["last_s"]) == (0.0, 1.9)
+    assert job["state"] == "partial"
+    assert list((tmp_path / "work").glob("*")) == [], "copies are gone"
+
+
+# the call at the end
+
+
+async def test_the_end_is_told_signed_and_again_until_it_is_taken(client: TestClient, db: Database, runner: JobRunner) -> None:
+    secret = "a secret of 16 or more"
+    async with receiver() as hook:
+        hook.answers.append(web.Response(status=500))
+        upload = await send(client, npz(2))
+        job, _ = await imported(
+            client, db, runner, format="embeddings", upload_id=upload, callback_url=hook.url, callback_secret=secret.replace(" ", "-")
+        )
+        await runner.keep_house()
+        await hook.next()
+        await db.execute("update job set callback_due_at = now() where callback_due_at is not null")
+        await runner.keep_house()
+        headers, body = await hook.next()
+    assert body == {
+        "event": "job",
+        "job_id": job["job_id"],
+        "kind": "import",
+        "state": "succeeded",
+        "version": job["version"],
+        "total": 2,
+        "done": 2,
+        "rejected": 0,
+        "set_apart": 0,
+    }
+    stamp = int(headers["X-Sightline-Signature"].removeprefix("t=").partition(",")[0])
+    assert headers["X-Sightline-Signature"] == signature(secret.replace(" ", "-"), msgspec.json.encode(body), stamp)
+    (row,) = await db.fetch("select callback_due_at, callback_tries, callback from job")
+    assert (row["callback_due_at"], row["callback_tries"]) == (None, 2)
+    assert b"127.0.0.1" not in row["callback"]
+
+
+async def test_the_call_never_leads_into_this_network(client: TestClient, db: Database, runner: JobRunner) -> None:
+    runner.settings = runner.settings.model_copy(update={"outbound": OutboundSettings()})
+    async with receiver() as hook:
+        upload = await send(client, npz(2))
+        body = {"callback_url": hook.url, "callback_secret": "0123456789abcdef"}
+        await imported(client, db, runner, format="embeddings", upload_id=upload, **body)
+        await runner.keep_house()
+        assert hook.got.empty()
+    assert (await db.fetch("select callback_due_at from job"))[0]["callback_due_at"] is None
