@@ -21,6 +21,7 @@ from api.webhooks.dispatch import Dispatcher, dispatcher_of
 from cli.compose import IN_PROCESS, Gallery, open_gallery
 from cli.history import open_history_for, placing_of
 from cli.jobs import job_runner
+from cli.notify import notifying
 from core.adapters.memory_log import MemoryLog
 from core.errors import SettingsError, UnavailableError
 from core.live import LiveTracks
@@ -77,6 +78,7 @@ class Platform:
                 Service(name="camera events", run=lambda: tell_cameras(self.gallery.db, self.camera_views)),
                 Service(name="live events", run=self.events.run),
                 Service(name="webhooks", run=self.dispatcher.run),
+                *notifying(self.settings, self.gallery.db, self.sightings, self.gallery.metrics),
                 Service(name="api", run=self._serve),
             ],
             stop,

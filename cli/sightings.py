@@ -28,6 +28,7 @@ async def _sightings(settings: Settings, *, as_json: bool) -> None:
     from datetime import timedelta
 
     from cli.database import open_database_for
+    from cli.notify import notifying
     from cli.process import Process, require_fleet, run_process
     from core.adapters.kafka_log import open_kafka_log
     from core.errors import UnavailableError
@@ -56,6 +57,7 @@ async def _sightings(settings: Settings, *, as_json: bool) -> None:
         services = [
             Service(name="sightings", run=service.run),
             Service(name="retention", run=retention.run),
+            *notifying(settings, db, store, metrics),
         ]
         await run_process(process, services, as_json=as_json, stop=asyncio.Event())
 

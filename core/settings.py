@@ -325,6 +325,37 @@ class EventSettings(_Group):
     """How far back streams can resume and webhooks can be replayed; finished deliveries are kept as long."""
 
 
+class MqttSettings(_Group):
+    """Where what is seen is published over MQTT; off without a URL."""
+
+    url: Annotated[str, Field(pattern=r"^mqtts?://[^\s/@]+$")] | None = None
+    """``mqtt://host:1883`` or ``mqtts://host:8883``."""
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: Path | None = None
+    """Of the broker's certificate, where the system does not know its authority."""
+    prefix: Annotated[str, Field(pattern=r"^[^+#/\s\x00][^+#\s\x00]{0,100}$")] = "sightline"
+    """What all our topics begin with."""
+    discovery_prefix: Annotated[str, Field(pattern=r"^[^+#\s\x00]{0,100}$")] = "homeassistant"
+    """Of Home Assistant's MQTT discovery; empty = no discovery."""
+    double_take: bool = False
+    """Publish also what Double Take would: ``double-take/matches/NAME``, ``double-take/cameras/CAMERA``."""
+    qos: Literal[0, 1, 2] = 1
+    """0 may lose what is published while the broker goes away."""
+    retain_names: bool = True
+    """Whether the broker keeps the name of the last person of each camera; erased people's are taken back."""
+
+
+class FrigateSettings(_Group):
+    """Frigate's events of people get the names of those who were seen; off without a URL, and without MQTT."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[!-~]+$")] | None = None
+    """``http://frigate:5000``: where sub labels are written to."""
+    topic: Annotated[str, Field(pattern=r"^[^+#\s\x00]{1,100}$")] = "frigate/events"
+    cameras: dict[str, str] = {}
+    """Frigate's name of a camera -> ours; a camera that is not here has the same name."""
+
+
 class EnrollmentSettings(_Group):
     """How people are enrolled."""
 
@@ -366,6 +397,8 @@ class Settings(BaseSettings):
     oidc: OidcSettings = OidcSettings()
     outbound: OutboundSettings = OutboundSettings()
     events: EventSettings = EventSettings()
+    mqtt: MqttSettings = MqttSettings()
+    frigate: FrigateSettings = FrigateSettings()
     audit: AuditSettings = AuditSettings()
     retention: RetentionSettings = RetentionSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"

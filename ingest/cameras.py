@@ -190,6 +190,10 @@ class CameraStore:
         """Return all cameras by name."""
         return [self._record(row) for row in await self._db.fetch("select * from camera order by name")]
 
+    async def names(self) -> Sequence[str]:
+        """Return the names of all cameras."""
+        return [row["name"] for row in await self._db.fetch("select name from camera order by name")]
+
     async def enabled(self) -> Sequence[CameraSpec]:
         """Return the cameras that are to run."""
         return [record.spec for record in await self.list() if record.enabled]

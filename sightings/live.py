@@ -31,7 +31,7 @@ async def _show_all(db: Database, store: SightingStore, show: Callable[[StoredSi
             await changed.wait()
             changed.clear()
             while events := await read_events(db, after):
-                for stored in await store.listed([event.key for event in events if event.kind == "sighting"]):
+                for stored in await store.listed(list(dict.fromkeys(event.key for event in events if event.kind == "sighting"))):
                     show(stored)
                 after = events[-1].event_id
         except UnavailableError as err:

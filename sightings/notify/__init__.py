@@ -1,0 +1,1 @@
+"""What was seen, told to other systems over MQTT."""
