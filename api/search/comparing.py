@@ -54,7 +54,8 @@ async def asked_of(request: web.Request, choice: Choice) -> Asked:
             raise NotFoundError(f"watchlist '{choice.watchlist}': there is none")
         collection = collection or rows[0]["collection"]
     collection = who.require_collection(collection or behind.settings.recognize.collection)
-    if not await behind.db.fetch("select from collection where name = $1", collection):
+    known = collection == behind.settings.recognize.collection  # the deployment's own needs no look
+    if not known and not await behind.db.fetch("select from collection where name = $1", collection):
         raise NotFoundError(f"collection '{collection}': there is none")
     wanted = SubjectFilter(collection=collection, attributes=_attributes(choice), watchlist=choice.watchlist)
     return Asked(wanted=wanted, k=choice.k, scope=behind.still.scope(collection, target))

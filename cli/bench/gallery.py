@@ -81,8 +81,8 @@ class Oracle:
         return [id_texts(row) for row in self._ids]
 
 
-async def store_gallery(db: Database, references: int, dimensions: int, *, seed: int) -> F32:
-    """Enrol a generated gallery in an empty database; return probes of some of its people."""
+async def store_gallery(db: Database, references: int, dimensions: int, *, seed: int, model: str = MODEL) -> F32:
+    """Enrol a generated gallery in an empty database, as a model's; return probes of some of its people."""
     probes: list[F32] = []
     for piece in pieces(references, dimensions, seed=seed):
         block = piece.block
@@ -103,7 +103,7 @@ async def store_gallery(db: Database, references: int, dimensions: int, *, seed:
             await tx.execute(
                 "insert into reference_embedding select id, $2, embedding from unnest($1::uuid[], $3::bytea[]) as given (id, embedding)",
                 id_texts(block.reference_ids),
-                MODEL,
+                model,
                 [
                     seal_embedding(tx.vault, reference_id, vector)
                     for vector, reference_id in zip(block.embeddings, id_texts(block.reference_ids), strict=True)
