@@ -56,7 +56,9 @@ class Policy:
 _POLICY: Final = tuple(field.name for field in fields(Policy))
 _SELECT = f"""
 select w.watchlist_id, w.name, w.collection, w.version, w.created_at, {", ".join(f"w.{name}" for name in _POLICY)},
-       (select count(*) from watchlist_subject l where l.watchlist_id = w.watchlist_id) as subjects
+       (select count(*) from watchlist_subject l where l.watchlist_id = w.watchlist_id) as subjects,
+       (select jsonb_strip_nulls(jsonb_build_object('score', t.score, 'far', t.far, 'fpir', t.fpir))
+        from threshold t where t.level = 'watchlist' and t.key = w.name) as threshold
 from watchlist w
 """
 _LIST = (
@@ -92,6 +94,8 @@ class Watchlist:
     policy: Policy
     subjects: int
     version: int
+    threshold: Mapping[str, float] | None
+    """Its own, as score, far or fpir (recognize/rules keeps it); None when it has none."""
 
     @property
     def enabled(self) -> bool:
@@ -259,6 +263,5 @@ def _check_version(found: Watchlist, version: int | None) -> None:
 
 
 def _watchlist(row: dict[str, Any]) -> Watchlist:
-    return Watchlist(
-        name=row["name"], collection=row["collection"], policy=policy_of(row), subjects=row["subjects"], version=row["version"]
-    )
+    same = {name: row[name] for name in ("name", "collection", "subjects", "version", "threshold")}
+    return Watchlist(**same, policy=policy_of(row))

@@ -58,6 +58,9 @@ class WatchlistView(Answer):
     time_zone: str
     active_hours: list[Hours]
     subjects: int
+    threshold: dict[str, float] | None = Field(
+        description="Its own, as `score`, `far` or `fpir`; null when it has none. Set it with PUT /v1/thresholds/watchlist/{name}."
+    )
     version: int
 
     @classmethod
@@ -65,7 +68,7 @@ class WatchlistView(Answer):
         """Return a watchlist as the API shows it."""
         policy: dict[str, Any] = {name: getattr(watchlist.policy, name) for name in Policy.__dataclass_fields__}
         hours = [Hours(days=list(one.days), begin=one.begin, end=one.end) for one in policy.pop("active_hours")]
-        own = {name: getattr(watchlist, name) for name in ("name", "collection", "subjects", "version")}
+        own = {name: getattr(watchlist, name) for name in ("name", "collection", "subjects", "threshold", "version")}
         return cls(**own, **policy | {"camera_groups": list(policy["camera_groups"])}, active_hours=hours)
 
 

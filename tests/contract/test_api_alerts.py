@@ -46,7 +46,7 @@ async def alert_of(client: Client, db: Database, *, first_s: float = 0.0, acknow
     return alert.alert_id
 
 
-async def test_a_watchlist_from_its_making_to_its_end(client: Client) -> None:
+async def test_a_watchlist_from_its_making_to_its_end(client: Client, db: Database) -> None:
     hours = [{"days": ["mon", "fri"], "from": "22:00", "to": "06:00"}]
     new = {"name": "banned", "sound": "alarm", "camera_groups": ["north", "north"], "active_hours": hours, "time_zone": "Europe/Berlin"}
     response = await client.post("/v1/watchlists", json=new)
@@ -56,6 +56,9 @@ async def test_a_watchlist_from_its_making_to_its_end(client: Client) -> None:
     assert (made["camera_groups"], made["colour"], made["version"], made["acknowledgement"]) == (["north"], "#d32f2f", 1, True)
     assert (await body(await client.post("/v1/watchlists", json=new), 409))["error"]["code"] == "conflict"
     etag = response.headers["ETag"]
+    assert made["threshold"] is None
+    await db.execute("insert into threshold (level, key, far, updated_by) values ('watchlist', 'banned', 0.0001, 'x')")
+    assert (await body(await client.get("/v1/watchlists/banned")))["threshold"] == {"far": 0.0001}
     changed = await client.patch("/v1/watchlists/banned", json={"description": "house bans"}, headers={"If-Match": etag})
     assert (await body(changed))["description"] == "house bans"
     assert (await body(changed))["active_hours"] == hours
