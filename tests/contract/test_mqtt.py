@@ -22,6 +22,7 @@ from sightings.notify.topics import camera_discovery, confidence, topic_level
 from sightings.store import SightingStore, forget_subject
 from sightings.watchlists import WatchlistStore
 from tests.builders.mqtt import WAIT_S, broker, ear, free_port, retained
+from tests.builders.proxy import TcpProxy
 from tests.builders.sightings import ALICE, NOW_S, arrival
 
 
@@ -86,6 +87,20 @@ async def test_a_publisher_that_stops_is_offline_and_the_next_goes_on_where_it_w
         async with notifying(db, store, settings, Names(["door", "hall"])):
             await heard.wait("sightline/hall/sighting")
             await heard.wait_for(lambda: seen() == {arrival(track).sighting.sighting_id for track in "ab"})
+
+
+async def test_a_publisher_that_is_cut_off_is_offline_by_its_last_will_and_comes_back(db: Database, store: SightingStore) -> None:
+    async with broker(free_port()) as settings, ear(settings) as heard:
+        port = int((settings.url or "").rpartition(":")[2])
+        with TcpProxy("127.0.0.1", port) as proxy:
+            through = settings.model_copy(update={"url": f"mqtt://127.0.0.1:{proxy.port}"})
+            async with notifying(db, store, through, Names(["door"])):
+                await heard.wait("sightline/status", b"online")
+                await asyncio.to_thread(proxy.cut)
+                await heard.wait("sightline/status", b"offline")
+                await store.upsert([arrival("a")], now_s=NOW_S)
+                await heard.wait("sightline/status", b"online", count=2)
+                await heard.wait("sightline/door/sighting")
 
 
 async def test_what_happens_while_the_broker_is_away_is_published_when_it_is_back(db: Database, store: SightingStore) -> None:
