@@ -153,6 +153,25 @@ def erase(
     _with_store(ctx, work)
 
 
+@app.command()
+def export(
+    ctx: typer.Context,
+    name: Annotated[str, KEY],
+    path: Annotated[Path, typer.Argument(help="The zip to write; it must not exist.")],
+    as_json: bool = JSON_OPTION,
+    collection: str | None = COLLECTION,
+) -> None:
+    """Write everything that is kept of a subject to a zip: the right of access. Other people are blurred in its pictures."""
+    from cli.subject_export import export_subject
+
+    settings: Settings = ctx.obj.settings()
+    subject_id, size = export_subject(settings, name, path, collection=collection)
+    if as_json:
+        emit({"subject_id": subject_id, "path": str(path), "bytes": size})
+    else:
+        console().print(f"{path}: {size:,} bytes", markup=False)
+
+
 def _with_store(ctx: typer.Context, work: Callable[[Any], Awaitable[None]]) -> None:
     settings: Settings = ctx.obj.settings()
 

@@ -1,12 +1,15 @@
 """Receipts of erasures, and how long data is kept."""
 
+import asyncio
 from datetime import timedelta
 
 from aiohttp import web
 
 from api.errors import UnprocessableError
 from api.gallery.models import ReceiptView
+from api.notes import note
 from api.principal import principal
+from api.privacy.export import Sources, subject_zip
 from api.privacy.models import DataClassView, ErasurePage, ErasureQuery, RetentionView
 from api.route import answer
 from api.services import services
@@ -16,6 +19,31 @@ from enrollment.erasing import ErasureStore
 from sightings.cursor import Cursor
 from sightings.record import parse_id
 from sightings.retention import data_classes, kept_now
+
+WRITE_S = 30.0  # a client that takes nothing for so long has left
+
+
+async def export_subject(request: web.Request) -> web.StreamResponse:
+    """Send everything that is kept of a subject as a zip."""
+    behind = services(request)
+    subject_id = parse_id(request.match_info["subject_id"])
+    if subject_id is None:
+        raise NotFoundError(f"subject {request.match_info['subject_id'][:64]!r}: ids are UUIDs")
+    subject = await behind.gallery.subject(str(subject_id))
+    if subject.subject_id != str(subject_id) or not principal(request).sees_collection(subject.collection):
+        raise NotFoundError(f"subject '{subject_id}': there is none")
+    sources = Sources(db=behind.db, gallery=behind.gallery, sightings=behind.sightings, still=behind.still)
+    headers = {"Content-Type": "application/zip", "Content-Disposition": f'attachment; filename="subject-{subject_id}.zip"'}
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    sent = 0
+    async for piece in subject_zip(sources, subject):
+        async with asyncio.timeout(WRITE_S):
+            await response.write(piece)
+        sent += len(piece)
+    await response.write_eof()
+    note(request, bytes=sent)
+    return response
 
 
 async def get_retention(request: web.Request) -> web.Response:

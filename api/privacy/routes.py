@@ -2,7 +2,7 @@
 
 from api.gallery.models import ReceiptView
 from api.privacy import handlers, models
-from api.route import Route
+from api.route import Media, Route
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -13,6 +13,21 @@ ROUTES: tuple[Route, ...] = (
         needs="audit.read",
         summary="How long each class of data is kept, and how old the oldest is",
         answers={200: models.RetentionView},
+    ),
+    Route(
+        method="POST",
+        path="/v1/subjects/{subject_id}/export",
+        handler=handlers.export_subject,
+        tag="privacy",
+        needs="subjects.export",
+        audit="subject.export",
+        summary="Everything that is kept of a subject, as a zip",
+        description=(
+            "For the right of access: what is recorded, references and sightings with pictures, episodes, alerts, and who looked. Other "
+            "people are blurred. `manifest.json` comes last and has the SHA-256 of each file: without it the download was cut."
+        ),
+        answers={200: Media("application/zip", "The archive.")},
+        limit_s=None,
     ),
     Route(
         method="GET",
