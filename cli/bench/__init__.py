@@ -18,6 +18,7 @@ BENCHES: dict[str, str] = {
     "log": "Publish and consume on Kafka: latency, throughput, CPU per record.",
     "broker": "Send messages over RabbitMQ.",
     "api": "Search through the HTTP API: embeddings, photos, the past; beside FAISS called directly.",
+    "audit": "Keep requests in the audit, alone and under load, and verify the chain.",
     "fleet": "Run cameras through a fleet of processes on real servers: load, latency, soak.",
     "standalone": "Run cameras through the whole platform and measure what it sustains.",
     "compare": "Race the face_recognition package on the same frames.",
