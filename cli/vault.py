@@ -87,6 +87,7 @@ def rotate(
 def _columns() -> "tuple[SealedColumn, ...]":
     """Return every sealed column of all rooms."""
     from api.jobs.record import SEALED as JOBS
+    from api.webhooks.store import SEALED as WEBHOOKS
     from enrollment.store import SEALED as GALLERY
     from ingest.cameras import SEALED as CAMERAS
     from sightings.cases import SEALED as CASES
@@ -94,7 +95,7 @@ def _columns() -> "tuple[SealedColumn, ...]":
     from sightings.people_store import SEALED as PERSONS
     from sightings.store import SEALED as SIGHTINGS
 
-    return (*GALLERY, *JOBS, *SIGHTINGS, *FEEDBACK, *CASES, *PERSONS, *CAMERAS)
+    return (*GALLERY, *JOBS, *SIGHTINGS, *FEEDBACK, *CASES, *PERSONS, *CAMERAS, *WEBHOOKS)
 
 
 async def _with_database(settings: Settings, work: "Callable[[Database], Awaitable[None]]") -> None:

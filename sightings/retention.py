@@ -73,6 +73,7 @@ def data_classes(settings: Settings) -> tuple[DataClass, ...]:
         _rows("sessions", 0.001, "api_session", "ends_at", "when it ended"),
         _elsewhere("jobs", settings.jobs.retention_days, "job", "finished_at", "when it ended"),
         _elsewhere("uploads", settings.storage.upload_keep_days, "upload", "created_at", "when it was asked for"),
+        _elsewhere("webhook deliveries", settings.events.keep_days, "webhook_delivery", "finished_at", "when it ended"),
         DataClass(
             name="events",
             keep=timedelta(days=settings.events.keep_days),

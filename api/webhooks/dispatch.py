@@ -16,7 +16,7 @@ from api.webhooks.post import Poster, open_poster
 from api.webhooks.store import DeliveryStore, Outcome, WebhookStore, half_open
 from api.webhooks.wants import GIVE_UP, Delivery, Webhook, pause_s
 from core.errors import UnavailableError
-from core.events import PAGE, Event, EventKind, event_bounds, expire_events, read_events, watch_events
+from core.events import PAGE, Event, EventKind, event_bounds, read_events, watch_events
 from core.metrics import Metrics
 from core.ports import Database
 from core.settings import Settings
@@ -52,7 +52,7 @@ class Dispatcher:
     allow: Sequence[str]
     """What webhooks may reach beside the public internet."""
     keep: timedelta
-    """How long events, and deliveries that are finished, are kept."""
+    """How long deliveries that are finished are kept."""
     lease: timedelta = LEASE
     give_up: timedelta = GIVE_UP
     _due: asyncio.Event = field(init=False, default_factory=asyncio.Event)
@@ -179,7 +179,6 @@ class Dispatcher:
             try:
                 dead = await DeliveryStore(self._db).tidy(give_up=self.give_up, keep=self.keep)
                 self.metrics.webhook_deliveries.labels("dead").inc(dead)
-                await expire_events(self._db, self.keep)
                 self.metrics.webhook_waiting.set(await DeliveryStore(self._db).waiting())
                 rows = await self._db.fetch("select event_id from event_reader where name = $1", READER)
                 if rows:

@@ -13,10 +13,20 @@ from api.webhooks.wants import FAILURES, Delivery, State, Wants, Webhook, grante
 from core.errors import ConflictError, NotFoundError, StaleError
 from core.events import Event
 from core.ports import Database
+from core.sealing import SealedColumn
 from core.vault import label_of
 from sightings.cursor import Cursor
 
 MAX_WEBHOOKS: Final = 100
+SEALED: Final = tuple(
+    SealedColumn(
+        table="webhook",
+        key="webhook_id",
+        column=column,
+        label=lambda row, column=column: label_of(f"webhook {column}", row["webhook_id"]),  # type: ignore[misc]
+    )
+    for column in ("url", "secret")
+)
 _ARRAYS = ("kinds", "cameras", "camera_groups", "watchlists", "collections")
 _PLAIN = ("description", "every_revision", "enabled", "failures", "paused_until", "last_error", "delivered_at", "version", "created_at")
 _SELECT = f"select webhook_id, url, granted, {', '.join((*_ARRAYS, *_PLAIN))} from webhook"

@@ -20,10 +20,11 @@ from api.app import build_app
 from api.principal import PRINCIPAL, Principal
 from api.services import ApiServices
 from api.webhooks.dispatch import Dispatcher, dispatcher_of
-from api.webhooks.store import DeliveryStore, WebhookStore
+from api.webhooks.store import SEALED, DeliveryStore, WebhookStore
 from api.webhooks.wants import Wants, pause_s, retry_s, signature
 from core.events import Told, tell_each
 from core.ports import Database
+from core.sealing import count
 from core.settings import OutboundSettings
 from tests.builders.api import ADMIN, services
 from tests.builders.sightings import ALICE, NOW_S, arrival
@@ -121,6 +122,11 @@ async def test_a_webhook_is_made_changed_and_removed(client: TestClient, behind:
     assert (await ok(await client.get("/v1/webhooks")))["webhooks"][0]["version"] == 3
     assert await ok(await client.delete(path)) == {"webhook_id": webhook["webhook_id"]}
     assert (await client.get(path)).status == 404
+
+
+async def test_url_and_secret_are_sealed_anew_with_the_deployments_keys(client: TestClient, behind: ApiServices) -> None:
+    await made(client, "http://127.0.0.1:9/")
+    assert [await count(behind.db, column) for column in SEALED] == [(1, 0), (1, 0)]
 
 
 @pytest.mark.parametrize(
