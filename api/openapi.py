@@ -13,8 +13,6 @@ from api.idempotency import HEADER, KEY_PATTERN
 from api.models import ErrorEnvelope
 from api.route import Media, Route
 
-LAST_S = 20_000_000_000
-"""Unix seconds; what is larger would be read as milliseconds."""
 _REF = "#/components/schemas/{model}"
 _ID = {"type": "string", "format": "uuid"}
 _NAME = {"type": "string", "pattern": r"^[A-Za-z0-9._-]{1,64}$"}
@@ -117,7 +115,8 @@ def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
 def _form_schema(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
     properties = {name: _binary(one) for name, one in schema["properties"].items()}
-    return {"type": "object", "properties": properties, "required": schema.get("required", [])}
+    closed = {} if model.model_config.get("extra") == "ignore" else {"additionalProperties": False}
+    return {"type": "object", "properties": properties, "required": schema.get("required", []), **closed}
 
 
 def _binary(schema: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def _text(schema: dict[str, Any]) -> dict[str, Any]:
     elif kinds:
         given["anyOf"] = kinds
     if given.get("format") == "date-time":
-        given = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0, "maximum": LAST_S}]}
+        given = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0}]}
     if given.get("default", 0) is None:
         del given["default"]
     return given

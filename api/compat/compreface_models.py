@@ -48,7 +48,7 @@ class DeleteParameters(CompreFaceQuery):
     subject: Name | None = None
 
 
-class FileForm(Query):
+class FileForm(CompreFaceQuery):
     """A photo, as `file`."""
 
     file: Annotated[bytes, Field(description="The photo file; exactly one.")]
@@ -60,7 +60,7 @@ class FileBody(CompreFaceQuery):
     file: Annotated[str, Field(min_length=1, description="Base64 of the photo file.", json_schema_extra={"contentEncoding": "base64"})]
 
 
-class VerifyForm(Query):
+class VerifyForm(CompreFaceQuery):
     """Two photos."""
 
     source_image: Annotated[bytes, Field(description="A photo of one face.")]

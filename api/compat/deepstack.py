@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api.compat.failures import FaceProblemError
 from api.compat.looking import collection_of, enroll, look
@@ -16,24 +16,32 @@ from api.uploads import Form, check, read_form
 from enrollment.record import clean_name
 
 UNKNOWN = "unknown"
+
+
+class ForeignForm(Query):
+    """Fields that other clients add mean nothing here; they are taken and ignored, as they count on it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
 UserId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["alice"])]
 
 
-class DeepStackForm(Query):
+class DeepStackForm(ForeignForm):
     """A photo."""
 
     image: Annotated[bytes, Field(description="The photo file; exactly one.")]
     min_confidence: Annotated[float, Field(ge=0, le=1, description="Similarity from which on a face is named.")] | None = None
 
 
-class DeepStackRegisterForm(Query):
+class DeepStackRegisterForm(ForeignForm):
     """Photos of one person."""
 
     image: Annotated[bytes, Field(description="The photo file; several are image1, image2, ... up to image9.")]
     userid: UserId
 
 
-class DeepStackUserForm(Query):
+class DeepStackUserForm(ForeignForm):
     """A person."""
 
     userid: UserId
