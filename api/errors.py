@@ -97,6 +97,12 @@ class UpgradeRequiredError(UsageError):
     code: ClassVar[str] = "upgrade_required"
 
 
+class UnreachableError(UnavailableError):
+    """A camera or server that the client named does not answer us; we are well."""
+
+    code: ClassVar[str] = "unreachable"
+
+
 class BusyError(UnavailableError):
     """More work waits than will be done soon."""
 
@@ -105,6 +111,7 @@ class BusyError(UnavailableError):
 
 STATUS: Mapping[type[SightlineError], int] = {
     InvalidRequestError: 400,
+    UnreachableError: 424,
     UnprocessableError: 422,
     TooLargeError: 413,
     MediaTypeError: 415,

@@ -65,7 +65,10 @@ async def _answered(request: web.Request, handler: Handler, route: Route | None)
             _log.warning("request failed", request_id=request_id, path=request.path, status=response.status, reason=str(err))
         return response
     except web.HTTPException as err:
-        return response_of_http(err, request_id=request_id)
+        response = response_of_http(err, request_id=request_id)
+        if response.status == 405:
+            response.headers["Allow"] = ", ".join(sorted(_methods(request) or {response.headers.get("Allow", "")}))
+        return response
     except BaseException:  # a fault of ours, or the server stops: what was done is kept
         if route is not None and route.audit:
             await _kept(request, route, web.Response(status=500))
@@ -122,6 +125,12 @@ async def _guarded(request: web.Request, handler: Handler, route: Route | None) 
         if not limit.expired():
             raise
         return error_response(503, "timeout", f"the request took longer than {limit_s:.0f} s", request_id=request[REQUEST_ID])
+
+
+def _methods(request: web.Request) -> set[str]:
+    """Return what a path that is spelt out in the table allows, not what it would as an id of another one."""
+    methods: set[str] = {method for method, path in request.app[TABLE] if path == request.path}
+    return methods | ({"HEAD"} if "GET" in methods else set())
 
 
 def _route(request: web.Request) -> Route | None:

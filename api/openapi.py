@@ -137,7 +137,7 @@ def _text(schema: dict[str, Any]) -> dict[str, Any]:
     elif kinds:
         given["anyOf"] = kinds
     if given.get("format") == "date-time":
-        given = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0}]}
+        given = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}
     if given.get("default", 0) is None:
         del given["default"]
     return given
@@ -158,7 +158,9 @@ def _responses(route: Route, refs: Any) -> dict[str, Any]:
                 "description": (model.__doc__ or "").splitlines()[0],
                 "content": {"application/json": {"schema": schema}},
             }
-    envelope = {"application/json": {"schema": {"type": "object"} if route.failure else refs[(ErrorEnvelope, "serialization")]}}
+    own = next((model.content_type for model in route.answers.values() if isinstance(model, Media)), "") if route.body else ""
+    kind = own if route.failure and own else "application/json"
+    envelope = {kind: {"schema": {"type": "object"} if route.failure else refs[(ErrorEnvelope, "serialization")]}}
     for status in sorted({*route.errors, *_common_errors(route)} - set(route.answers)):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": envelope}
     return responses

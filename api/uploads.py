@@ -10,7 +10,7 @@ from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ValidationError
 
-from api.errors import InvalidRequestError, MalformedError, MediaTypeError, TooLargeError
+from api.errors import InvalidRequestError, MalformedError, MediaTypeError, TooLargeError, UnprocessableError
 from api.idempotency import content_read
 
 JSON = "application/json"
@@ -125,7 +125,7 @@ async def read_form(request: web.Request, *, file_field: str | Collection[str], 
             f"the multipart body can't be read: {str(err).splitlines()[0][:200] if str(err) else type(err).__name__}"
         ) from err
     if fields and not form.files:
-        raise MalformedError(f"no file: send it as a form field named '{fields[0]}'")
+        raise UnprocessableError(f"no file: send it as a form field named '{fields[0]}'")
     await content_read(request, _digest(form))
     return form
 

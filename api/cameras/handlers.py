@@ -19,7 +19,7 @@ from api.cameras.models import (
 )
 from api.cameras.trials import TRIALS
 from api.cursor import decode_name, encode_name
-from api.errors import BusyError, UnprocessableError, sensible
+from api.errors import BusyError, UnprocessableError, UnreachableError, sensible
 from api.images import picture
 from api.notes import note
 from api.principal import principal
@@ -113,8 +113,10 @@ async def get_snapshot(request: web.Request) -> web.Response:
     note(request, camera=camera.spec.name)
     try:
         _, jpeg = await request.app[TRIALS].look(camera.spec.url, allow=camera.spec.allow, measure=False)
-    except (UnreadableMediaError, NotFoundError, AddressRefusedError) as err:
-        raise UnavailableError(str(err)) from err
+    except BusyError:
+        raise
+    except (UnavailableError, UnreadableMediaError, NotFoundError, AddressRefusedError) as err:
+        raise UnreachableError(str(err)) from err
     return await picture(request, jpeg, name=f"snapshot {uuid.uuid4()}")
 
 

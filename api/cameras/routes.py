@@ -89,7 +89,8 @@ ROUTES: tuple[Route, ...] = (
         needs="cameras.read",
         audit="camera.snapshot",
         summary="A camera's picture now",
-        description="Connects to the camera. 503 says in one line why there is no picture.",
+        description="Connects to the camera. 424 says in one line why there is no picture.",
+        errors=(424,),
         answers={200: Media("image/jpeg", "The picture; faces are blurred for who may not see them.")},
     ),
 )

@@ -171,6 +171,7 @@ ROUTES: tuple[Route, ...] = (
         description=f"JSON 1.1; the header X-Amz-Target names the action: {', '.join(rekognition.ACTIONS)}.",
         tag="rekognition",
         body=rekognition_models.AnyBody,
+        headers={"X-Amz-Target": "`RekognitionService.` and the name of the action."},
         answers={200: Media(AMZ_JSON, "The action's answer.")},
         errors=(400,),
         failure=rekognition_failure,

@@ -144,7 +144,7 @@ async def test_a_snapshot_comes_from_a_fresh_connection(near: Client, db: Databa
         shot = await near.get("/v1/cameras/door/snapshot.jpg")
         assert (shot.status, shot.content_type) == (200, "image/jpeg")
         assert decode_jpeg(await shot.read()).shape == (240, 320, 3)
-    gone = await body(await near.get("/v1/cameras/door/snapshot.jpg"), 503)
+    gone = await body(await near.get("/v1/cameras/door/snapshot.jpg"), 424)
     assert gone["error"]["message"].endswith(": connection refused")
     await body(await near.get("/v1/cameras/none/snapshot.jpg"), 404)
 
