@@ -1,16 +1,9 @@
 """What people already run keeps working: boto3, the requests of CompreFace's SDK, DeepStack's clients; against a real platform."""
 
-import contextlib
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,8 +12,9 @@ import requests
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.builders.running import TOKEN, running
+
 PEOPLE = files("cli") / "assets" / "people"
-KEY = "compat-test-key-0123456789"
 OBAMA, OBAMA_2012 = (PEOPLE.joinpath(f"{name}.jpg").read_bytes() for name in ("enrol/barack-obama-2009", "figures/barack-obama-2012"))
 BIDEN, BIDEN_LATER = (PEOPLE.joinpath(f"{name}.jpg").read_bytes() for name in ("enrol/joe-biden-2010", "figures/joe-biden-2010"))
 STRANGER = PEOPLE.joinpath("figures/grace-hopper.jpg").read_bytes()
@@ -31,50 +25,24 @@ class Server:
     url: str
 
     def call(self, method: str, path: str, *, status: int = 200, headers: dict[str, str] | None = None, **more: Any) -> Any:
-        response = requests.request(method, self.url + path, headers={"x-api-key": KEY} if headers is None else headers, timeout=30, **more)
+        response = requests.request(
+            method, self.url + path, headers={"x-api-key": TOKEN} if headers is None else headers, timeout=30, **more
+        )
         assert response.status_code == status, response.text
         return response.json()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """``sightline run`` as a user starts it."""
-    data = tmp_path_factory.mktemp("compat") / "data"
-    environment = {**os.environ, "SIGHTLINE_API__TOKEN": KEY, "SIGHTLINE_API__PORT": str(_free_port())}
-    command = [sys.executable, "-m", "cli.main", "--data", str(data), "run", "--json"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
-        try:
-            yield Server(_url(process))
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _url(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    for line in process.stdout:
-        started = json.loads(line)
-        if started.get("event") == "started":
-            url = started["url"]
-            for _ in range(100):
-                with contextlib.suppress(requests.ConnectionError):
-                    if requests.get(url + "/readyz", timeout=5).status_code == 200:
-                        return str(url)
-                time.sleep(0.1)
-    raise AssertionError("sightline run ended")
+    with running(tmp_path_factory.mktemp("compat") / "data") as url:
+        yield Server(url)
 
 
 @pytest.fixture(scope="module")
 def rekognition(server: Server) -> Any:
     config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
     return boto3.client(
-        "rekognition", region_name="us-east-1", endpoint_url=server.url, aws_access_key_id=KEY, aws_secret_access_key="any", config=config
+        "rekognition", region_name="us-east-1", endpoint_url=server.url, aws_access_key_id=TOKEN, aws_secret_access_key="any", config=config
     )
 
 
@@ -172,4 +140,4 @@ def test_deepstack_names_the_known_and_no_stranger(server: Server) -> None:
 
 
 def _json() -> dict[str, str]:
-    return {"Content-Type": "application/json", "x-api-key": KEY}
+    return {"Content-Type": "application/json", "x-api-key": TOKEN}
