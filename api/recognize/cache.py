@@ -37,6 +37,7 @@ _log = structlog.get_logger(__name__)
 class Entry:
     """A photo that was looked at."""
 
+    key: Key
     looked: Looked
     compared: dict[tuple[str, int], MatchAnswer] = field(default_factory=dict)
     """By collection and k."""
@@ -81,7 +82,7 @@ class LookCache:
 
     def put(self, key: Key, looked: Looked, *, epoch: int) -> Entry:
         """Keep what was found on a photo; the ones unused for longest go. ``epoch`` is that of before the photo was looked at."""
-        entry = Entry(looked=looked, bytes=_size(looked))
+        entry = Entry(key=key, looked=looked, bytes=_size(looked))
         if self.following and epoch == self._epoch and entry.bytes <= self._most:
             if (before := self._entries.pop(key, None)) is not None:
                 self._bytes -= before.bytes
@@ -91,6 +92,13 @@ class LookCache:
                 self._bytes -= self._entries.popitem(last=False)[1].bytes
             self._metrics.cache_bytes.set(self._bytes)
         return entry
+
+    def drop(self, entry: Entry) -> None:
+        """Drop what was found on one photo: it shows somebody who has opted out."""
+        if self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
+            self._bytes -= entry.bytes
+            self._metrics.cache_bytes.set(self._bytes)
 
     def clear(self) -> None:
         """Drop everything."""

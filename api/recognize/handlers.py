@@ -33,6 +33,8 @@ async def recognize(request: web.Request) -> web.Response:
     entry, cached = await _look(request, upload, wanted.face)
     found = await _compare(request, entry, asked)
     faces = behind.still.decide(entry.looked.at, found, asked.scope, k=asked.k)
+    if any(face.decision.outcome == "opted_out" for face in faces):
+        behind.looks.drop(entry)
     threshold = behind.book.now.effective(behind.policy, asked.scope, references=found.references).score
     matches = sum(face.decision.outcome == "subject" for face in faces)
     note(request, faces=len(faces), matches=matches, collection=asked.wanted.collection, cached=cached)

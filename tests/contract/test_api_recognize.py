@@ -20,6 +20,7 @@ from api.services import ApiServices
 from core.ports import Database
 from core.types import Image
 from detect.tracker import Look
+from recognize.rules.rules import Rules
 from tests.builders.api import ADMIN, MODEL, PaperVision, Platform, picture, services
 from tests.builders.gallery import new_reference
 
@@ -155,3 +156,17 @@ async def test_memory_is_bounded(db: Database, behind: ApiServices, aiohttp_clie
         assert (await ok(await client.post("/v1/recognize", data=photo(picture((0.1, 0, 0, 0))))))["cached"] is False
     text = await (await client.get("/metrics")).text()
     assert "sightline_api_cache_hits_total 1.0" in text
+
+
+async def test_a_photo_of_somebody_who_has_opted_out_is_not_remembered(
+    client: TestClient, platform: Platform, behind: ApiServices, db: Database
+) -> None:
+    platform.matcher.known["Ada"] = np.array(ADA, np.float32)
+    platform.matcher.subjects["Ada"] = "00000000-0000-0000-0000-0000000000ad"
+    async with following(behind.looks, db):
+        (face,) = (await (await client.post("/v1/recognize", data=photo(picture(ADA)))).json())["faces"]
+        assert (face["outcome"], len(behind.looks)) == ("subject", 1)
+        behind.book.now = Rules(opted_out=frozenset({"00000000-0000-0000-0000-0000000000ad"}))
+        (face,) = (await (await client.post("/v1/recognize", data=photo(picture(ADA)))).json())["faces"]
+        assert (face["outcome"], face["candidates"], face["embedding"]) == ("opted_out", [], None)
+        assert (len(behind.looks), behind.looks.bytes_used) == (0, 0)
