@@ -58,17 +58,19 @@ class Embedder:
         """
         return cut_chips(image, landmarks, self._template, self._template.shot)
 
-    def views(self, image: Image, landmarks: F32) -> U8:
+    def views(self, image: Image, landmarks: F32, *, clear: bool = False) -> U8:
         """Cut the chips of each face of a photo, in all views of the model's template.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             landmarks: (N, 5, 2) float32 in the image's pixels.
+            clear: large and sharp faces that are searched for: fewer views do.
 
         Returns:
             (N, V, side, side, 3) uint8 RGB.
         """
-        return np.stack([cut_chips(image, landmarks, self._template, view) for view in self._template.photo], axis=1)
+        views = self._template.clear if clear else self._template.photo
+        return np.stack([cut_chips(image, landmarks, self._template, view) for view in views], axis=1)
 
     def embed(self, chips: U8) -> Embeddings:
         """Embed chips, in batches of fixed sizes.

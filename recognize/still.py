@@ -91,7 +91,7 @@ class StillRecognizer:
         if pick is not None and len(faces):
             chosen = pick(faces, image)
             faces, qualities = faces.take(chosen), [qualities[int(index)] for index in chosen]
-        embeddings = await self._vision.call(self._vision.embed, image, faces) if len(faces) else self._nothing()
+        embeddings = await self._vision.call(self._vision.embed, image, faces, qualities) if len(faces) else self._nothing()
         return LookedAt(faces=faces, qualities=tuple(qualities), embeddings=embeddings)
 
     async def compare(self, vectors: F32, collection: str, *, k: int) -> MatchAnswer:

@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 import cv2
 import numpy as np
 
-from core.types import F32, Embeddings, Faces, Image
+from core.types import F32, Embeddings, Faces, Image, Quality
 from detect.detector import Detector
 from detect.photo import detect_photo
 from detect.refine import refine
@@ -16,6 +16,8 @@ from detect.tracker import Look
 from embed.embedder import Embedder
 from embed.quality import assess
 
+CLEAR_QUALITY = 0.6
+CLEAR_PX = 112.0  # height of a face's box: as large as the chips of the shipped models, so that nothing is enlarged
 PATCH_PX = 12  # side of the coarse grey picture by which a track knows its face again in the next frame
 
 P = ParamSpec("P")
@@ -46,9 +48,18 @@ class Vision:
         """Find and judge the faces of a single photo, with a second look for tight crops, thumbnails and small faces."""
         return self._judge(image, detect_photo(self.detector, image))
 
-    def embed(self, image: Image, faces: Faces) -> Embeddings:
-        """Embed the faces of a photo as enrolment does, averaged over views; rows in the order of the faces."""
-        return self.embedder.embed_views(self.embedder.views(image, faces.landmarks))
+    def embed(self, image: Image, faces: Faces, qualities: Sequence[Quality]) -> Embeddings:
+        """Embed the faces of a photo that is searched for, averaged over views; rows in the order of the faces.
+
+        As enrolment does, but clear faces go by fewer views, which is as good.
+        """
+        clear = np.array([is_clear(quality, box) for quality, box in zip(qualities, faces.boxes, strict=True)], np.bool_)
+        vectors, norms = np.zeros((len(faces), self.embedder.dimensions), np.float32), np.zeros(len(faces), np.float32)
+        for mask in (clear, ~clear):
+            if mask.any():
+                found = self.embedder.embed_views(self.embedder.views(image, faces.landmarks[mask], clear=bool(clear[mask][0])))
+                vectors[mask], norms[mask] = found.vectors, found.norms
+        return Embeddings(model=self.embedder.model, vectors=vectors, norms=norms)
 
     def embed_shots(self, images: Sequence[Image], faces: Sequence[Faces]) -> list[Embeddings]:
         """Embed the given faces of each video frame, in one view, in one batch; one result a frame, rows in the order of its faces.
@@ -70,6 +81,11 @@ class Vision:
     def _judge(self, image: Image, faces: Faces) -> Look:
         patches = np.stack([patch_of(image, box) for box in faces.boxes]) if len(faces) else np.zeros((0, PATCH_PX, PATCH_PX), np.float32)
         return Look(faces=faces, patches=patches, qualities=assess(image, faces))
+
+
+def is_clear(quality: Quality, box: F32) -> bool:
+    """Tell whether a face is so large and sharp that averaging over many views adds nothing."""
+    return quality.value >= CLEAR_QUALITY and float(box[3] - box[1]) >= CLEAR_PX
 
 
 def _no_embeddings(embedder: Embedder) -> Embeddings:

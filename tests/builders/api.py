@@ -67,7 +67,7 @@ class PaperVision:
         )
         return Look(faces=faces, patches=np.zeros((count, 1, 1), np.float32), qualities=[Quality(value=0.8, reasons=())] * count)
 
-    def embed(self, image: Image, faces: Faces) -> Embeddings:
+    def embed(self, image: Image, faces: Faces, _qualities: Sequence[Quality]) -> Embeddings:
         count = len(faces)
         return Embeddings(model=MODEL, vectors=image[:count, :DIMENSIONS, 0].astype(np.float32) / 255, norms=np.ones(count, np.float32))
 

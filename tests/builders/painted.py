@@ -60,7 +60,7 @@ class PaintedEmbedder:
         noses = landmarks[:, 2].astype(int)
         return np.stack([image[y - 4 : y + 4, x - 4 : x + 4] for x, y in noses]) if len(noses) else np.zeros((0, 8, 8, 3), np.uint8)
 
-    def views(self, image: Image, landmarks: F32) -> U8:
+    def views(self, image: Image, landmarks: F32, *, clear: bool = False) -> U8:
         return self.chips(image, landmarks)[:, None]
 
     def embed_views(self, views: U8) -> Embeddings:
