@@ -12,7 +12,8 @@ from ingest.probe import Probe
 Url = Annotated[
     str,
     Field(
-        pattern=r"^[!-~]{1,2000}$",
+        pattern=r"^(rtsps?|rtsp\+tcp|https?|rtmps?)://[!-~]+$",
+        max_length=2000,
         description="rtsp, rtsps, http, https, rtmp or rtmps, with user name and password. Encrypted at rest; never returned.",
         json_schema_extra={"writeOnly": True},
     ),
