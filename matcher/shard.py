@@ -1,7 +1,7 @@
 """A shard: its share of the gallery in memory, with the generation it is at. Pure: no clock, no asyncio, no I/O."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -95,17 +95,32 @@ class Shard:
             MessageError: when an id is no UUID. UnavailableError: the disk is full (storage int8).
         """
         with self._lock:
+            reached, puts = self._generation, list[GalleryChange]()
             for change in changes:
-                if change.generation < self._generation:
+                if change.generation < reached:
                     continue
-                if change.generation > self._generation + 1:
-                    raise GenerationGapError(
-                        f"shard {self.shard} is at generation {self._generation}, the next change is {change.generation}"
-                    )
+                if change.generation > reached + 1:
+                    self._put(puts)
+                    self._generation = reached
+                    raise GenerationGapError(f"shard {self.shard} is at generation {reached}, the next change is {change.generation}")
                 if change.action == "delete":
+                    self._put(puts)
+                    puts = []
                     self._gallery.delete(change.collection, change.reference_id)
+                    self._generation = change.generation
                 elif change.embedding is not None and self.owns(change.subject_id):
-                    self._gallery.put([_row(change)])
+                    puts.append(change)
+                reached = change.generation
+            self._put(puts)
+            self._generation = reached
+
+    def _put(self, changes: Sequence[GalleryChange]) -> None:
+        """Add references together, which an import's hundreds need; an id that is none stops those behind it."""
+        try:
+            self._gallery.put([_row(change) for change in changes])
+        except MessageError:
+            for change in changes:
+                self._gallery.put([_row(change)])
                 self._generation = change.generation
 
     def search(self, batch: ProbeBatch, now_s: float) -> ShardAnswer:

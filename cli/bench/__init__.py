@@ -15,6 +15,7 @@ BENCHES: dict[str, str] = {
     "embed": "Align, judge and embed faces.",
     "match": "Search a large gallery, beside FAISS as installed.",
     "matcher": "Memory, scaling and throughput of matchers, over RabbitMQ too.",
+    "imports": "Bring references and photos in by jobs.",
     "log": "Publish and consume on Kafka: latency, throughput, CPU per record.",
     "broker": "Send messages over RabbitMQ.",
     "api": "Search through the HTTP API: embeddings, photos, the past; beside FAISS called directly.",
