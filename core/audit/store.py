@@ -1,8 +1,9 @@
 """The audit in PostgreSQL: all SQL of it."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -11,13 +12,15 @@ from core.audit.chain import GENESIS, AuditKeys, Break, Checker, Checkpoint, Dra
 from core.ports import Database
 
 MAX_PAGE = 500
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MOST_OFF_S = 0.5  # how far an estimate of the database's clock may be off; then it is asked
+OTHERS_WRITE = 16  # batches for which the head is asked first, after somebody else has moved it
 PRUNED_AT_A_TIME = 2000  # entries a transaction: writers wait for one such piece at most
 
 _HEAD = "select seq, hash, clock_timestamp() as at from audit_head for update"
 _MAKE_HEAD = "insert into audit_head (seq, hash) values (0, $1) on conflict do nothing"
 # One statement for any number of entries: a round trip, and one commit for all requests that are under way.
-_APPEND = """
-with moved as (update audit_head set seq = $2, hash = $3)
+_ADDED = """
 insert into audit (seq, at, actor, actor_name, role, action, targets, purpose, outcome, request_id, client, details, key_id, previous, hash)
 select seq, $4, actor, actor_name, role, action, targets, purpose, outcome, request_id, client, details,
        decode(key_id, 'hex'), decode(previous, 'hex'), decode(hash, 'hex')
@@ -25,9 +28,20 @@ from jsonb_to_recordset($1::jsonb) as t (
     seq bigint, actor text, actor_name text, role text, action text, targets text[], purpose text, outcome integer, request_id text,
     client text, details text, key_id text, previous text, hash text)
 """
+_APPEND = f"with moved as (update audit_head set seq = $2, hash = $3) {_ADDED}"
+# The same in one round trip, for whom nobody else has written meanwhile; without a row nothing was added.
+_APPEND_NEXT = f"""
+with moved as (
+    update audit_head set seq = $2, hash = $3
+    where seq = $5 and hash = $6 and abs(extract(epoch from clock_timestamp() - $4)) < {MOST_OFF_S} returning clock_timestamp() as at),
+added as ({_ADDED} where exists (select from moved))
+select at from moved
+"""
 _SELECT = """
 select seq, at, actor, actor_name, role, action, targets, purpose, outcome, request_id, client, details, key_id, previous, hash from audit
 """
+_SINCE = """where $1::timestamptz is null or seq >= (select seq from audit where at >= $1 order by at, seq limit 1)
+order by seq"""
 _PAGE = f"""
 {_SELECT}
 where ($1::text is null or actor = $1) and ($2::text is null or action = $2) and ($3::text is null or targets @> array[$3])
@@ -73,6 +87,9 @@ class AuditStore:
 
     def __init__(self, db: Database) -> None:
         self._db, self._keys = db, AuditKeys(db.vault.derived("audit/1"))
+        self._head: tuple[int, bytes] | None = None
+        self._ahead = timedelta(0)  # the database's clock, over this process's monotonic one
+        self._asked = 0
 
     async def append(self, drafts: Sequence[Draft]) -> tuple[int, bytes]:
         """Add entries in their order, in one transaction, and return number and hash of the last. Durable when it returns.
@@ -80,14 +97,42 @@ class AuditStore:
         Raises:
             UnavailableError: nothing was added, as far as is known.
         """
+        before, self._head = self._head, None  # unknown until it is known again: a lost connection does not say what it did
+        head = await self._append_next(drafts, before) if before and not self._asked else None
+        if head is None:
+            head = await self._append_behind(drafts)
+            self._asked = OTHERS_WRITE if before and not self._asked else max(0, self._asked - 1)
+        self._head = head
+        return head
+
+    async def _append_next(self, drafts: Sequence[Draft], before: tuple[int, bytes]) -> tuple[int, bytes] | None:
+        """Add entries behind the last ones of this process, in one round trip; None when there are others by now."""
+        seq, previous = before
+        at = _EPOCH + timedelta(seconds=time.monotonic()) + self._ahead
+        entries = link(drafts, seq=seq, previous=previous, at=at, keys=self._keys)
+        last = entries[-1]
+        rows = await self._db.fetch(_APPEND_NEXT, [_row(entry) for entry in entries], last.seq, last.hash, at, seq, previous)
+        if not rows:
+            return None
+        self._note_time(rows[0]["at"])
+        return last.seq, last.hash
+
+    async def _append_behind(self, drafts: Sequence[Draft]) -> tuple[int, bytes]:
+        """Add entries behind whatever is there."""
         async with self._db.transaction() as tx:
             rows = await tx.fetch(_HEAD)
             if not rows:
                 await tx.execute(_MAKE_HEAD, GENESIS)
                 rows = await tx.fetch(_HEAD)
-            entries = link(drafts, seq=rows[0]["seq"], previous=bytes(rows[0]["hash"]), at=rows[0]["at"], keys=self._keys)
-            await tx.execute(_APPEND, [_row(entry) for entry in entries], entries[-1].seq, entries[-1].hash, entries[-1].at)
-        return entries[-1].seq, entries[-1].hash
+            at = rows[0]["at"]
+            entries = link(drafts, seq=rows[0]["seq"], previous=bytes(rows[0]["hash"]), at=at, keys=self._keys)
+            self._note_time(at)
+            last = entries[-1]
+            await tx.execute(_APPEND, [_row(entry) for entry in entries], last.seq, last.hash, at)
+        return last.seq, last.hash
+
+    def _note_time(self, at: datetime) -> None:
+        self._ahead = at - _EPOCH - timedelta(seconds=time.monotonic())
 
     async def query(self, wanted: AuditFilter, *, limit: int, before: int | None = None) -> tuple[list[Entry], int | None]:
         """Return a page of entries, newest first, and the number to give as ``before`` for the next (None at the end)."""
@@ -143,7 +188,7 @@ class AuditStore:
 
 
 async def _first_break(tx: Database, checker: Checker, since: datetime | None) -> Break | None:
-    async for row in tx.stream(_SELECT + "where $1::timestamptz is null or at >= $1 order by seq", since):
+    async for row in tx.stream(_SELECT + _SINCE, since):
         if broken := checker.check(_entry(row)):
             return broken  # the transaction ends with the check: the cursor goes with it
     return None
