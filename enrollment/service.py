@@ -167,8 +167,8 @@ class Enroller:
             subject: name; made if new, unless ``subject_id`` is given.
             new: the face; its model must be the one in use for it to be matched. ``content_sha256`` with ``face_index`` makes it
                 idempotent: take the hash of something that stays the same, such as the embedding's bytes.
-            options: ``on_doubt="enroll"`` stores whoever it looks like, with warnings; otherwise lookalikes and duplicates are rejected.
-                Quality is not judged.
+            options: ``on_doubt="enroll"`` stores whoever it looks like, with warnings; otherwise lookalikes are rejected. Quality is
+                not judged, nor whether the subject has a picture like it already.
             subject_id: of a subject that is there.
             details: merged into the subject; with ``subject_id`` they are not used.
 
@@ -180,7 +180,7 @@ class Enroller:
         """
         photo = Photo(file=new.source, subject=subject, read=bytes, subject_id=subject_id, details=details or SubjectDetails())
         answer = await self.matcher.search(new.vector[None], model=new.model, collection=options.collection, k=CANDIDATES)
-        check = self._check(photo, answer, options, alone=False)
+        check = self._check(photo, answer, options, alone=True)
         try:
             check.judge(())
             added = await self._store(photo, new, check, options)

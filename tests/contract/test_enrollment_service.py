@@ -1,6 +1,8 @@
 """enrollment.service over a real PostgreSQL and a real shard, with painted people for faces."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +13,8 @@ from core.types import F32
 from enrollment.record import Outcome, Photo
 from enrollment.reembed import reembed
 from enrollment.service import Enroller, EnrollOptions
-from tests.builders.gallery import open_enroller, photo_of, png
-from tests.builders.painted import PaintedEmbedder, painted
+from tests.builders.gallery import new_reference, open_enroller, photo_of, png
+from tests.builders.painted import PaintedEmbedder, painted, vector_of
 
 
 @pytest.fixture
@@ -131,8 +133,6 @@ async def test_an_absent_matcher_stops_the_import_with_its_own_error(enroller: E
         async def search(self, probes: F32, *, model: str, collection: str, k: int) -> MatchAnswer:
             raise UnavailableError("matcher: away")
 
-    from dataclasses import replace
-
     with pytest.raises(UnavailableError, match="matcher: away"):
         await run(replace(enroller, matcher=Absent()), photo_of(1, file="ann.png", subject="ann"))
     assert (await enroller.store.counts()).references == 0
@@ -158,3 +158,46 @@ async def test_the_stored_face_has_surroundings_and_no_metadata(enroller: Enroll
     data = await enroller.store.face_jpeg(outcome.reference_id)
     assert data.startswith(b"\xff\xd8\xff\xe0")
     assert b"Exif" not in data
+
+
+class Behind:
+    """A matcher that answers from an empty gallery for ever: what it has not seen, the database must show."""
+
+    async def search(self, probes: F32, *, model: str, collection: str, k: int) -> MatchAnswer:
+        return MatchAnswer(candidates=((),) * len(probes), generation=0, references=0)
+
+
+async def nobody_waits(generation: int) -> None:
+    return None
+
+
+async def test_one_face_under_two_names_is_noticed_between_imports_that_run_at_once(enroller: Enroller) -> None:
+    blind = replace(enroller, matcher=Behind(), await_visible=nobody_waits)
+    photos = [photo_of(1, file=f"{name}.png", subject=name, at=(40 * place, 40)) for place, name in enumerate(("ann", "eve", "flo"))]
+    outcomes = await asyncio.gather(*(blind.enroll(photo) for photo in photos))
+    assert sorted(one.status for one in outcomes) == ["enrolled", "rejected", "rejected"]
+    assert {one.reason for one in outcomes} == {"", "looks_like_another_subject"}
+    (kept,) = (one.subject for one in outcomes if one.status == "enrolled")
+    assert {warned.subject for one in outcomes for warned in one.warnings} == {kept}
+    assert (await enroller.store.counts()).references == 1
+
+
+async def test_nobody_waits_for_anothers_change_to_become_visible(enroller: Enroller) -> None:
+    go = asyncio.Event()
+    slow = replace(enroller, await_visible=lambda generation: go.wait())  # type: ignore[arg-type, return-value]
+    waiting = asyncio.create_task(slow.enroll(photo_of(1, file="ann.png", subject="ann")))
+    while not (await enroller.store.counts()).references:  # noqa: ASYNC110 - each look is a question
+        await asyncio.sleep(0.01)
+    assert (await enroller.enroll(photo_of(4, file="bob.png", subject="bob"))).status == "enrolled"
+    assert not waiting.done()
+    go.set()
+    assert (await waiting).status == "enrolled"
+
+
+async def test_a_face_that_is_an_embedding_already_is_enrolled_once(enroller: Enroller) -> None:
+    new = new_reference(1, vector=vector_of(1))
+    first = await enroller.enroll_vector("ann", new, EnrollOptions())
+    second = await enroller.enroll_vector("ann", new, EnrollOptions(on_doubt="enroll"))
+    other = await enroller.enroll_vector("eve", replace(new, content_sha256=b"2" * 32), EnrollOptions())
+    assert (first.status, second.status, second.reference_id) == ("enrolled", "unchanged", first.reference_id)
+    assert (other.status, other.reason, other.warnings[0].subject) == ("rejected", "looks_like_another_subject", "ann")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.types import Candidate, Faces, Quality
-from enrollment.judge import Policy, Rejection, choose_face, judge_identity, judge_quality, without_number
+from enrollment.judge import Policy, Rejection, choose_face, judge_identity, judge_quality, pick_face, without_number
 
 POLICY = Policy(lookalike_score=0.5, same_picture_score=0.98)
 
@@ -119,3 +119,10 @@ def test_nearly_the_same_picture_is_a_duplicate() -> None:
 )
 def test_numbers_set_off_at_the_end(name: str, expected: str) -> None:
     assert without_number(name) == expected
+
+
+def test_a_face_is_picked_by_its_index_or_a_point_in_its_box() -> None:
+    group = faces((0, 0, 100, 100), (20, 20, 60, 60), (200, 0, 300, 100))
+    assert [pick_face(group, wanted) for wanted in (2, (250.0, 50.0), (40.0, 40.0), (90.0, 90.0))] == [2, 2, 1, 0]
+    assert reason(pick_face(group, 3)) == reason(pick_face(group, (150.0, 50.0))) == "no_such_face"
+    assert reason(pick_face(faces(), 0)) == "no_face"
