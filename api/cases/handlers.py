@@ -178,7 +178,10 @@ async def _picture(request: web.Request, entry: CaseSighting) -> bytes | None:
         jpeg = await services(request).sightings.thumbnail(entry.sighting_id)
     except NotFoundError:
         return None  # erased since
-    shown = await picture(request, jpeg, name=f"{entry.sighting_id}-{entry.sighting.sighting.revision}")
+    seen = entry.sighting.sighting
+    shown = await picture(
+        request, jpeg, name=f"{entry.sighting_id}-{seen.revision}", own="middle" if seen.outcome == "subject" else "nobody"
+    )
     return bytes(shown.body or b"")  # type: ignore[arg-type]
 
 

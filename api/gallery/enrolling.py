@@ -46,7 +46,7 @@ async def get_reference_picture(request: web.Request) -> web.Response:
     """Return the picture of an enrolled face."""
     reference, _ = await asked_reference(request)
     jpeg = await services(request).gallery.face_jpeg(reference.reference_id)
-    return await picture(request, jpeg, name=f"reference-{reference.reference_id}")
+    return await picture(request, jpeg, name=f"reference-{reference.reference_id}", own="middle")
 
 
 async def move_reference(request: web.Request) -> web.Response:

@@ -60,10 +60,8 @@ async def rows_with(db: Database, needle: str) -> dict[str, int]:
 async def test_everything_is_covered_and_nothing_of_anyone_is_in_the_receipt(client: TestClient, behind: ApiServices, db: Database) -> None:
     subject_id = await person(client, behind, "Ada")
     receipt = await ok(await client.delete(f"/v1/subjects/{subject_id}"))
-    assert receipt["covered"] == {
-        "sightings": 2, "thumbnails": 2, "episodes": 1, "alerts": 1, "watchlists": 1, "set_aside": 0, "merges": 0,
-        "references": 0, "embeddings": 0,
-    }  # fmt: skip
+    found = {what: count for what, count in receipt["covered"].items() if count}
+    assert found == {"sightings": 2, "thumbnails": 2, "episodes": 1, "alerts": 1, "watchlists": 1}
     erased_at = datetime.fromisoformat(receipt["erased_at"])
     assert datetime.fromisoformat(receipt["gone_by"]["spool"]) - erased_at == pytest.approx(timedelta(hours=1), abs=timedelta(seconds=2))
     assert "Ada" not in json.dumps(receipt)
