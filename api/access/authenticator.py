@@ -164,9 +164,13 @@ class Authenticator:
         """Return the session cookie's name; ``__Host-`` keeps other hosts and plain HTTP from setting it."""
         return "__Host-sightline" if self.is_https(request) else "sightline"
 
+    def address(self, request: web.Request) -> str:
+        """Return the address that asks, seen through trusted proxies."""
+        return client_address(request, self._proxies)
+
     def bucket(self, request: web.Request) -> str:
         """Return the address that asks, as it is counted."""
-        return bucket_of(client_address(request, self._proxies))
+        return bucket_of(self.address(request))
 
     def forget(self) -> None:
         """Forget what is known, for something has changed."""

@@ -73,7 +73,7 @@ def _draft(request: web.Request, route: Route, response: web.StreamResponse, *, 
         purpose=purpose,
         outcome=response.status,
         request_id=request_id,
-        client=request.remote or "",
+        client=clean(services(request).access.address(request), 64),
         details=_details(facts),
     )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
+from api.access.guard import visible_cameras
 from api.errors import UnprocessableError
 from api.history.follow import Answered, Match
 from api.history.index import Wanted
@@ -21,7 +22,7 @@ from api.history.models import (
 from api.notes import note
 from api.principal import principal
 from api.route import answer
-from api.search.probes import best_of_photo, face_of_sighting, read_photo, seen_cameras, vector_of_reference, vector_of_text
+from api.search.probes import best_of_photo, face_of_sighting, read_photo, vector_of_reference, vector_of_text
 from api.services import services
 from api.sightings.models import SightingView
 from api.uploads import check, read_json
@@ -92,7 +93,7 @@ async def _wanted(request: web.Request, where: HistoryFilter) -> Wanted:
         rows = await services(request).db.fetch(sql, where.camera_groups)
         of_groups = frozenset(row["name"] for row in rows)
         cameras = of_groups if cameras is None else cameras & of_groups
-    seen = await seen_cameras(request)
+    seen = await visible_cameras(request)
     if seen is not None:
         cameras = seen if cameras is None else cameras & seen
     return Wanted(

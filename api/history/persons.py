@@ -4,6 +4,7 @@ import uuid
 
 from aiohttp import web
 
+from api.access.guard import visible_cameras
 from api.errors import ForbiddenError, UnprocessableError
 from api.history.follow import Match
 from api.history.handlers import sighting_view
@@ -24,7 +25,6 @@ from api.history.person_models import (
 from api.notes import note
 from api.principal import principal
 from api.route import answer, expected_version
-from api.search.probes import seen_cameras
 from api.services import services, visible
 from api.uploads import read_json, read_query
 from core.errors import NotFoundError
@@ -138,7 +138,7 @@ def _id(request: web.Request) -> str:
 
 
 async def _cameras(request: web.Request) -> list[str] | None:
-    seen = await seen_cameras(request)
+    seen = await visible_cameras(request)
     return None if seen is None else sorted(seen)
 
 

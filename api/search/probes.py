@@ -9,6 +9,7 @@ import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
 
+from api.access.guard import visible_cameras
 from api.errors import UnprocessableError
 from api.principal import principal
 from api.search.looked import Looked
@@ -89,7 +90,7 @@ async def face_of_sighting(request: web.Request, sighting_id: str) -> SeenFace:
     """
     behind = services(request)
     stored = await behind.sightings.get(sighting_id)
-    seen = await seen_cameras(request)
+    seen = await visible_cameras(request)
     if seen is not None and stored.sighting.camera not in seen:
         raise NotFoundError(f"sighting {sighting_id}: there is none")
     faces = [face for face in await behind.sightings.faces([sighting_id]) if face.model == behind.still.model]
@@ -107,12 +108,3 @@ async def vector_of_reference(request: web.Request, reference_id: str) -> F32:
     if not principal(request).sees_collection(known.collection):
         raise NotFoundError(f"reference {reference_id}: there is none")
     return known.vector
-
-
-async def seen_cameras(request: web.Request) -> frozenset[str] | None:
-    """Return the cameras whose sightings who asks may see; None = of all there are and were."""
-    groups = principal(request).camera_groups
-    if groups is None:
-        return None
-    rows = await services(request).db.fetch("select name from camera where groups && $1::text[]", sorted(groups))
-    return frozenset(row["name"] for row in rows)
