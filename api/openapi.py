@@ -14,6 +14,7 @@ from api.models import ErrorEnvelope
 from api.route import Media, Route
 
 _REF = "#/components/schemas/{model}"
+LATEST_UNIX_S = 20_000_000_000  # in the year 2603; pydantic takes larger numbers for milliseconds
 _ID = {"type": "string", "format": "uuid"}
 _NAME = {"type": "string", "pattern": r"^[A-Za-z0-9._-]{1,64}$"}
 _PARAMETER = re.compile(r"{(\w+)}")
@@ -137,7 +138,7 @@ def _text(schema: dict[str, Any]) -> dict[str, Any]:
     elif kinds:
         given["anyOf"] = kinds
     if given.get("format") == "date-time":
-        given = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}
+        given = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0, "maximum": LATEST_UNIX_S}]}
     if given.get("default", 0) is None:
         del given["default"]
     return given

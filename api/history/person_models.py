@@ -95,10 +95,9 @@ class NamedAnswer(Answer):
 
 
 class MergePersons(Query):
-    """Persons that are one."""
+    """Who else it is."""
 
-    into: uuid.UUID
-    person_id: Annotated[uuid.UUID, Field(description="Whose sightings move.")]
+    merged_id: Annotated[uuid.UUID, Field(description="The other person, whose sightings move.")]
 
 
 class SplitPerson(Query):

@@ -92,10 +92,11 @@ async def merge_persons(request: web.Request) -> web.Response:
     """Make two persons one."""
     body = await read_json(request, MergePersons)
     _require_all_cameras(request)
-    if body.into == body.person_id:
-        raise UnprocessableError("into and person_id: are the same person")
-    person = await _store(request).merge(str(body.into), str(body.person_id))
-    note(request, person_id=str(body.into), merged_id=str(body.person_id))
+    survivor_id, merged_id = _id(request), str(body.merged_id)
+    if survivor_id == merged_id:
+        raise UnprocessableError("merged_id: is the person itself")
+    person = await _store(request).merge(survivor_id, merged_id)
+    note(request, merged_id=merged_id)
     return answer(PersonView.of(person), version=person.version)
 
 

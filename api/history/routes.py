@@ -125,7 +125,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST",
-        path="/v1/persons/merge",
+        path="/v1/persons/{person_id}/merge",
         handler=persons.merge_persons,
         tag="persons",
         needs="history",

@@ -191,14 +191,13 @@ async def test_merge_and_unmerge(client: TestClient, behind: ApiServices, placin
     await store(behind, placing, visits("door", "hall", "door"), visits("hall", "hall", values=BEA, start=1000))
     bea, ada = await persons(client)
     await ok(await client.patch(f"/v1/persons/{bea['person_id']}", json={"label": "red helmet"}))
-    merged = await ok(await client.post("/v1/persons/merge", json={"into": ada["person_id"], "person_id": bea["person_id"]}))
+    merged = await ok(await client.post(f"/v1/persons/{ada['person_id']}/merge", json={"merged_id": bea["person_id"]}))
     assert (merged["sightings"], len(await persons(client))) == (5, 1)
     back = await ok(await client.post(f"/v1/persons/{ada['person_id']}/unmerge"))
     assert (back["person_id"], back["sightings"], back["label"]) == (bea["person_id"], 2, "red helmet")
     assert (await ok(await client.get(f"/v1/persons/{ada['person_id']}")))["person"]["sightings"] == 3
     assert (await client.post(f"/v1/persons/{ada['person_id']}/unmerge")).status == 409
-    same = {"into": ada["person_id"], "person_id": ada["person_id"]}
-    assert (await client.post("/v1/persons/merge", json=same)).status == 422
+    assert (await client.post(f"/v1/persons/{ada['person_id']}/merge", json={"merged_id": ada["person_id"]})).status == 422
 
 
 async def test_split(client: TestClient, behind: ApiServices, placing: Placing) -> None:
