@@ -18,10 +18,11 @@ from enrollment.record import Subject, clean_name
 from enrollment.rows import SUBJECTS, subject_of, uuid_or_nothing
 
 # What of other tables goes with a subject: kind of the part, table, its key, and what must not be twice with one subject.
-_PARTS: Final = (
+PARTS: Final = (
     ("reference", "reference", "reference_id", ()),
     ("set_aside", "set_aside", "set_aside_id", ("content_sha256", "reason")),
     ("feedback", "feedback", "feedback_id", ("sighting_id",)),
+    ("person", "person", "person_id", ()),  # unknown persons who were given this name: before their sightings, which would leave them
 )
 _ADD = """
 insert into subject_merge (merge_id, collection, survivor_id, merged_id, survivor, merged, actor) values ($1, $2, $3, $4, $5, $6, $7)
@@ -122,9 +123,10 @@ class MergeStore:
                 _seal(tx, "merged", merge_id, {column: getattr(other, column) for column in _COLUMNS} | await _threshold(tx, other)),
                 actor,
             )
-            moved = await self._hands.move(tx, other.subject_id, (survivor.subject_id, after))
-            for kind, table, key, unique in _PARTS:
-                moved[kind] = await _hand_over(tx, table, key, unique, other.subject_id, survivor.subject_id)
+            moved = {
+                kind: await _hand_over(tx, table, key, unique, other.subject_id, survivor.subject_id) for kind, table, key, unique in PARTS
+            }
+            moved |= await self._hands.move(tx, other.subject_id, (survivor.subject_id, after))
             moved |= await _join_watchlists(tx, other.subject_id, survivor.subject_id)
             await _write_down(tx, merge_id, moved)
             await tx.execute("delete from subject where subject_id = $1", other.subject_id)
@@ -174,7 +176,7 @@ class MergeStore:
             await _rename(tx, survivor, names["name"] if renamed else survivor.name)
             other = await _restore(tx, row, merged)
             parts = await _read_parts(tx, row["merge_id"])
-            for kind, table, key, unique in _PARTS:
+            for kind, table, key, unique in PARTS:
                 parts[kind] = await _hand_over(tx, table, key, unique, survivor.subject_id, other.subject_id, only=parts.get(kind, []))
             await _part_watchlists(tx, parts, survivor.subject_id, other.subject_id)
             seen = {kind: parts.get(kind, []) for kind in ("sighting", "alert")}

@@ -58,7 +58,7 @@ create unique index subject_merge_active on subject_merge (merged_id) where undo
 create index subject_merge_survivor on subject_merge (survivor_id);
 create table subject_merge_part (
     merge_id  uuid not null references subject_merge (merge_id) on delete cascade,
-    kind      text not null,            -- reference, sighting, alert, watchlist, kept_watchlist (the survivor was on it too), set_aside
+    kind      text not null,            -- reference, sighting, alert, watchlist, kept_watchlist (the survivor was on it too), ...
     part_id   uuid not null,
     primary key (merge_id, kind, part_id)
 );

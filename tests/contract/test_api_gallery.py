@@ -18,6 +18,7 @@ from core.jpeg import encode_jpeg
 from core.ports import Database
 from core.schema import Array
 from core.types import Image
+from enrollment.merging import PARTS
 from enrollment.service import Enroller
 from enrollment.set_aside import SetAsideStore
 from tests.builders.api import ADMIN, services
@@ -395,6 +396,16 @@ async def test_erasing_a_survivor_erases_whom_it_was_made_of(client: TestClient,
     (late,) = (await ok(await client.get("/v1/sightings")))["sightings"]
     assert (late["outcome"], late["subject"]) == ("stranger", None)
     assert await db.fetch("select from subject_merge") == []
+
+
+async def test_a_merge_knows_every_table_that_belongs_to_a_subject(db: Database) -> None:
+    """Whoever adds one decides what becomes of it in a merge (enrollment/merging.py) before the row of the merged subject goes."""
+    rows = await db.fetch(
+        "select conrelid::regclass::text as name from pg_constraint where contype = 'f' and confrelid = 'subject'::regclass order by 1"
+    )
+    left_behind = {"opt_out"}  # such a subject is not merged at all
+    by_hand = {"watchlist_subject", "sighting_naming"}
+    assert {row["name"] for row in rows} == {table for _, table, _, _ in PARTS} | left_behind | by_hand
 
 
 async def whose(db: Database) -> dict[str, str]:
