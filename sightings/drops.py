@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Sequence
 
 from core.ports import Database
+from sightings.cases import forget_case_sightings
 from sightings.record import Arrival
 
 KEPT = "2 days"  # a revision of a dropped sighting comes within seconds, or within hours from a log that was away
@@ -47,6 +48,7 @@ async def drop(db: Database, ids: Sequence[uuid.UUID]) -> None:
     """
     await db.execute(_NOTE, list(ids))
     await db.execute("delete from sighting where sighting_id = any($1::uuid[])", list(ids))
+    await forget_case_sightings(db, ids)
     await db.execute(_FORGET_ALERTS, list(ids))
     await db.execute(_UNLINK_ALERTS, list(ids))
 
@@ -57,6 +59,7 @@ async def drop_subject(db: Database, subject_id: uuid.UUID) -> list[uuid.UUID]:
     Part of the caller's transaction, in which the subject opts out, and which holds the lock against those who store.
     """
     gone = [row["sighting_id"] for row in await db.fetch(_DROP_SUBJECT, subject_id)]
+    await forget_case_sightings(db, gone)
     await db.execute("delete from alert where subject_id = $1", subject_id)
     await db.execute(_UNLINK_ALERTS, gone)
     await db.execute("delete from episode where subject_id = $1", subject_id)

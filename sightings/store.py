@@ -19,7 +19,7 @@ from core.sealing import SealedColumn
 from core.vault import label_of
 from sightings.alerts_raise import follow_episodes, forget_alerts, raise_alerts, tell_alerts
 from sightings.alerts_strangers import raise_stranger_alerts, strangers_among
-from sightings.cases import expire_case_sightings, forget_case_sightings, forget_cases
+from sightings.cases import expire_case_sightings, forget_cases
 from sightings.cursor import Cursor
 from sightings.drops import drop, drop_subject, forget_drops, sort_out
 from sightings.feedback import forget_feedback
@@ -153,7 +153,6 @@ class SightingStore:
         if not erase_past:
             return 0
         gone = await drop_subject(self._db, _id("subject", subject_id))
-        await forget_case_sightings(self._db, gone)
         await tell_each(self._db, "sighting", [Told(key=str(key), revision=0) for key in gone])
         return len(gone)
 

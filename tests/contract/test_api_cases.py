@@ -113,6 +113,15 @@ async def test_erasure_takes_a_person_out_of_cases_held_or_not(client: Client, d
     await body(await client.post(f"{url}/sightings", json={"sighting_ids": [ids[0]]}), 404)
 
 
+async def test_who_opts_out_leaves_cases_too(client: Client, db: Database, ids: list[str]) -> None:
+    url = await case_of(client, ids[:2])
+    store = SightingStore(db, episode_gap=timedelta(seconds=30))
+    await db.execute("insert into opt_out (subject_id, set_by) values ($1, 'x')", uuid.UUID(ALICE))
+    await store.record([arrival("a", subject="alice", revision=2)], now_s=NOW_S)
+    (left,) = (await body(await client.get(f"{url}/sightings")))["sightings"]
+    assert left["sighting_id"] == ids[1]
+
+
 async def export(client: Client, url: str) -> bytes:
     response = await client.get(f"{url}/export.zip")
     assert (response.status, response.content_type) == (200, "application/zip")
