@@ -349,6 +349,7 @@ async def test_nothing_of_an_erased_row_is_sent_and_a_range_can_be_replayed(
         await settled(client, webhook, "delivered")
     assert skipped["error"] == "what it was about is gone, or its maker may not see it any more"
     assert (await ok(await client.post(path, json={"since": "2099-01-01T00:00:00Z"}), 202))["queued"] == 0
+    assert (await client.post(path, json={"since": "0001-01-01T00:00:00+23:59"})).status == 422
 
 
 async def test_deliveries_are_listed_in_pages(client: TestClient, behind: ApiServices) -> None:
