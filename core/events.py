@@ -17,24 +17,20 @@ from core.errors import UnavailableError
 from core.ports import Database
 
 CHANNEL = "event"
-"""Of NOTIFY, for each commit with events; the payload is the newest id."""
+"""Of NOTIFY, for each commit with events."""
 EventKind = Literal["sighting", "alert", "camera", "job", "gallery", "person"]
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
 PAGE = 500  # events that are read at once
 RETRY_S = 1.0
 
 # Ids must follow the order of commits, or a reader that has seen 7 misses a 6 that commits later: writers take turns until they commit.
-# The lock is held before the first id is drawn, for the join has no row before it.
+# A trigger does that when the transaction commits (deploy/migrations/0015_events.sql).
 _ADD = """
-with turn as materialized (select pg_advisory_xact_lock(hashtextextended('sightline/event', 0))),
-added as (
-    insert into event (kind, key, revision, camera, collection, watchlist, news)
-    select $1, t.key, t.revision, t.camera, t.collection, t.watchlist, t.news
-    from turn cross join unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::boolean[])
-        with ordinality t (key, revision, camera, collection, watchlist, news, number)
-    order by t.number
-    returning event_id)
-select pg_notify('event', max(event_id)::text) from added having count(*) > 0
+insert into event_intent (kind, key, revision, camera, collection, watchlist, news)
+select $1, t.key, t.revision, t.camera, t.collection, t.watchlist, t.news
+from unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::boolean[])
+    with ordinality t (key, revision, camera, collection, watchlist, news, number)
+order by t.number
 """
 _COLUMNS = "event_id, at, kind, key, revision, camera, collection, watchlist, news"
 _READ = f"select {_COLUMNS} from event where event_id > $1 order by event_id limit $2"
@@ -99,7 +95,7 @@ async def tell(
     collection: str | None = None,
     watchlist: str | None = None,
 ) -> None:
-    """Add events; call it last in a transaction, for others wait until that ends.
+    """Add events when the transaction commits.
 
     Args:
         tx: the transaction that makes it true.
@@ -114,10 +110,10 @@ async def tell(
 
 
 async def tell_each(tx: Database, kind: EventKind, rows: Sequence[Told]) -> None:
-    """Add events of rows of different places; call it last in a transaction, as :func:`tell`."""
+    """Add events of rows of different places, as :func:`tell`."""
     if rows:
         columns = ("key", "revision", "camera", "collection", "watchlist", "news")
-        await tx.fetch(_ADD, kind, *([getattr(row, column) for row in rows] for column in columns))
+        await tx.execute(_ADD, kind, *([getattr(row, column) for row in rows] for column in columns))
 
 
 async def read_events(db: Database, after: int, *, limit: int = PAGE) -> list[Event]:
@@ -160,15 +156,12 @@ async def follow_events(db: Database, after: int) -> AsyncGenerator[list[Event]]
         UnavailableError: the database does not answer.
     """
     async with db.listen(CHANNEL) as notes:
-        newest = after + 1
         while True:
-            while newest > after and (events := await read_events(db, after)):
+            while events := await read_events(db, after):
                 yield events
                 after = events[-1].event_id
-            note = await anext(notes, None)
-            if note is None:
+            if await anext(notes, None) is None:
                 return
-            newest = int(note)
 
 
 class EventReader:

@@ -12,6 +12,30 @@ create table event (
 );
 create index event_at on event (at);
 
+-- What a transaction tells becomes events when it commits, whenever it told it: the lock under which ids are drawn is the last one that
+-- any transaction takes, so nobody waits for another lock while others wait for this one.
+create unlogged table event_intent (
+    intent_id   bigint generated always as identity primary key,
+    kind        text not null,
+    key         text not null,
+    revision    bigint not null,
+    camera      text,
+    collection  text,
+    watchlist   text,
+    news        boolean not null
+);
+create function tell_event() returns trigger language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('sightline/event', 0));
+    insert into event (kind, key, revision, camera, collection, watchlist, news)
+    values (new.kind, new.key, new.revision, new.camera, new.collection, new.watchlist, new.news);
+    delete from event_intent where intent_id = new.intent_id;
+    perform pg_notify('event', '');
+    return null;
+end $$;
+create constraint trigger event_told after insert on event_intent deferrable initially deferred
+for each row execute function tell_event();
+
 -- The newest event that is not kept any more: whoever resumes from before it has missed some.
 create table event_floor (
     single    boolean primary key default true check (single),
