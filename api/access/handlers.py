@@ -25,7 +25,7 @@ from api.access.models import (
 from api.access.record import KeyRecord, UserRecord, permissions_of
 from api.access.user_store import NewUser, UserStore, no_user
 from api.cursor import decode_name, encode_name
-from api.errors import ForbiddenError, UnprocessableError
+from api.errors import ForbiddenError, UnprocessableError, sensible
 from api.notes import note
 from api.principal import Principal, principal
 from api.route import answer, expected_version
@@ -39,7 +39,8 @@ _NEVER_NULL = {"name", "role", "disabled", "password"}
 async def list_keys(request: web.Request) -> web.Response:
     """Return a page of keys."""
     query = read_query(request, KeyQuery)
-    keys, following = await _keys(request).page(limit=query.limit, cursor=query.cursor)
+    with sensible():
+        keys, following = await _keys(request).page(limit=query.limit, cursor=query.cursor)
     who = principal(request)
     return answer(KeyPage(keys=[KeyView.of(key) for key in keys if who.covers(key.principal)], next_cursor=following))
 
@@ -101,7 +102,8 @@ async def revoke_key(request: web.Request) -> web.Response:
 async def list_users(request: web.Request) -> web.Response:
     """Return a page of users."""
     query = read_query(request, UserQuery)
-    after = decode_name(query.cursor) if query.cursor else ""
+    with sensible():
+        after = decode_name(query.cursor) if query.cursor else ""
     found = await _users(request).page(limit=query.limit + 1, after=after)
     page = found[: query.limit]
     who = principal(request)

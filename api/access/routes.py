@@ -14,6 +14,7 @@ ROUTES: tuple[Route, ...] = (
         summary="List API keys, newest first",
         query=models.KeyQuery,
         answers={200: models.KeyPage},
+        errors=(422,),
     ),
     Route(
         method="POST",
@@ -84,6 +85,7 @@ ROUTES: tuple[Route, ...] = (
         summary="List users by name",
         query=models.UserQuery,
         answers={200: models.UserPage},
+        errors=(422,),
     ),
     Route(
         method="POST",

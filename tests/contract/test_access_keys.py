@@ -166,6 +166,8 @@ async def test_keys_are_listed_page_by_page(client: TestClient, db: Database) ->
     rest = await ok(await client.get("/v1/keys", params={"limit": 2, "cursor": first["next_cursor"]}, headers=ADMIN))
     assert [key["key_id"] for key in first["keys"] + rest["keys"]] == made[::-1]
     assert rest["next_cursor"] is None
+    for path in ("/v1/keys", "/v1/users"):
+        assert "not one that this server gave out" in await refused(await client.get(f"{path}?cursor=x", headers=ADMIN), 422)
 
 
 async def test_a_revocation_reaches_other_replicas_within_a_second_and_cuts_streams(
