@@ -47,7 +47,8 @@ def status(ctx: typer.Context, as_json: bool = JSON_OPTION) -> None:
 @app.command()
 def reseal(ctx: typer.Context, as_json: bool = JSON_OPTION) -> None:
     """Seal everything with the newest key that another one has sealed. Stops and goes on at any place; runs beside everything else."""
-    run_async(_with_database(ctx.obj.settings(), lambda db: _reseal(db, as_json=as_json)))
+    settings: Settings = ctx.obj.settings()
+    run_async(_with_database(settings, lambda db: _reseal(db, settings, as_json=as_json)))
 
 
 @app.command()
@@ -76,7 +77,7 @@ def rotate(
 
     run_async(_with_database(settings, alone))
     _add_key(settings.data_dir)
-    run_async(_with_database(settings, lambda db: _reseal(db, as_json=as_json)))
+    run_async(_with_database(settings, lambda db: _reseal(db, settings, as_json=as_json)))
     if retire:
         from core.secrets import OLD_KEYS_FILE
 
@@ -105,7 +106,9 @@ async def _with_database(settings: Settings, work: "Callable[[Database], Awaitab
         await work(db)
 
 
-async def _reseal(db: "Database", *, as_json: bool) -> None:
+async def _reseal(db: "Database", settings: Settings, *, as_json: bool) -> None:
+    from core.adapters.object_store import open_object_store
+    from core.objects import SealedObjects
     from core.sealing import reseal as reseal_column
 
     for where in _columns():
@@ -116,6 +119,13 @@ async def _reseal(db: "Database", *, as_json: bool) -> None:
             emit({"table": where.table, "column": where.column, "resealed": done})
         else:
             console().print(f"{where.table}.{where.column}: {done:,} sealed anew")
+    objects = open_object_store(settings.storage, data_dir=settings.data_dir, vault=db.vault)
+    if isinstance(objects, SealedObjects):  # a bucket seals by itself
+        done = await objects.reseal()
+        if as_json:
+            emit({"objects": settings.storage.url, "resealed": done})
+        else:
+            console().print(f"uploads and results: {done:,} sealed anew")
 
 
 async def _forget_keys(db: "Database") -> None:

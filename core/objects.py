@@ -7,6 +7,7 @@ operator put into the folder) is read as it is.
 
 import struct
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import aclosing
 from typing import Final
 
 from core.errors import UnreadableMediaError
@@ -15,6 +16,7 @@ from core.vault import OVERHEAD_BYTES, Vault
 
 MARK: Final = b"SLO1"
 CHUNK_BYTES: Final = 1 << 20
+OURS: Final = ("uploads", "jobs")  # what is in the inbox is its operator's
 _HEAD = struct.Struct(">IB")
 
 
@@ -71,6 +73,24 @@ class SealedObjects:
     async def presigned_put(self, key: str, expires_s: float) -> str | None:
         """Return None: what others would put there directly would not be sealed."""
         return None
+
+    async def reseal(self) -> int:
+        """Seal anew, with the newest key, what another one has sealed below uploads/ and jobs/; return how many objects that were.
+
+        Raises:
+            SettingsError: no key here opens one.
+        """
+        keys = [one.key for prefix in OURS async for one in self._inner.under(prefix)]
+        waiting = [key for key in keys if await self._waits(key)]
+        for key in waiting:
+            await self.put(key, self.read(key))
+        return len(waiting)
+
+    async def _waits(self, key: str) -> bool:
+        """Tell whether another key than the newest has sealed an object."""
+        async with aclosing(self._inner.read(key)) as pieces:  # type: ignore[type-var]
+            start = await anext(pieces, b"")
+        return start.startswith(MARK) and not self._vault.is_newest(start[len(MARK) + _HEAD.size :])
 
     async def _sealed(self, key: str, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         yield MARK

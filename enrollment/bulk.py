@@ -147,7 +147,13 @@ class BulkEnroller:
         contents = np.array([hash(row.sha256) for row in rows])
         good: list[_Row] = []
         taken = np.zeros(len(rows), bool)
+        alike = (among >= limit) & (names[:, None] != names) & (contents[:, None] != contents)
         for number, row in enumerate(rows):
+            known = any(c.score >= limit and c.subject != row.subject for c in answer.candidates[number])
+            if not known and not alike[number].any():  # nearly all of them
+                taken[number] = True
+                good.append(row)
+                continue
             own = max((c.score for c in answer.candidates[number] if c.subject == row.subject), default=-1.0)
             others = [(c.score, c.subject) for c in answer.candidates[number] if c.subject != row.subject]
             before = among[number] * taken + (taken - 1.0)

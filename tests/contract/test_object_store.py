@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from core.adapters.object_store import open_object_store
 from core.errors import NotFoundError, SettingsError, UnavailableError, UnreadableMediaError, UsageError
+from core.objects import SealedObjects
 from core.ports import ObjectStore
 from core.settings import StorageSettings
 from core.vault import Vault
@@ -173,3 +174,19 @@ def test_a_url_of_no_store_is_refused(url: str, problem: str, tmp_path: Path) ->
     with pytest.raises(SettingsError) as refused:
         open_object_store(StorageSettings(url=url), data_dir=tmp_path, vault=VAULT)
     assert str(refused.value) == f"storage.url: {problem}: is no object store we know; use file:, file:///folder or s3://bucket/prefix"
+
+
+async def test_what_a_former_key_has_sealed_is_sealed_anew(tmp_path: Path) -> None:
+    def store_of(*keys: bytes) -> ObjectStore:
+        return open_object_store(StorageSettings(), data_dir=tmp_path, vault=Vault(keys))
+
+    old, new = b"o" * 32, b"n" * 32
+    await store_of(old).put("uploads/a", pieces(BIG))
+    await store_of(new, old).put("jobs/b", pieces(b"b"))
+    (tmp_path / "objects" / "uploads" / "plain").write_bytes(b"plain")
+    both = store_of(new, old)
+    assert isinstance(both, SealedObjects)
+    assert await both.reseal() == 1
+    assert await both.reseal() == 0
+    assert await content(store_of(new), "uploads/a") == BIG
+    assert await content(store_of(new), "uploads/plain") == b"plain"
