@@ -22,6 +22,7 @@ from core.outbound import WEB_SCHEMES, parse_url
 from sightings.cursor import Cursor
 from sightings.record import parse_id
 
+_MADE_AT = ("/v1/jobs/import", "/v1/jobs/recognize")  # where jobs are made: no ids
 _SOURCES = {
     # format -> (what it needs, what it may have beside that)
     "zip": ("upload_id", ()),
@@ -205,6 +206,8 @@ def _store(request: web.Request) -> JobStore:
 
 
 async def _job(request: web.Request) -> Job:
+    if request.path in _MADE_AT:
+        raise web.HTTPMethodNotAllowed(request.method, ["POST"])
     key = parse_id(request.match_info["job_id"])
     if key is None:
         raise NotFoundError(f"job {request.match_info['job_id'][:64]!r}: ids are UUIDs")

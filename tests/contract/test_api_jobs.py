@@ -599,3 +599,9 @@ async def test_the_call_never_leads_into_this_network(client: TestClient, db: Da
         await runner.keep_house()
         assert hook.got.empty()
     assert (await db.fetch("select callback_due_at from job"))[0]["callback_due_at"] is None
+
+
+@pytest.mark.parametrize("kind", ["import", "recognize"])
+async def test_where_jobs_are_made_is_no_job(client: TestClient, kind: str) -> None:
+    response = await client.get(f"/v1/jobs/{kind}")
+    assert (response.status, response.headers["Allow"]) == (405, "POST")
