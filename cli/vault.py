@@ -54,7 +54,9 @@ def reseal(ctx: typer.Context, as_json: bool = JSON_OPTION) -> None:
 @app.command()
 def rotate(
     ctx: typer.Context,
-    retire: Annotated[bool, typer.Option(help="Forget the former keys once nothing needs them.")] = True,
+    retire: Annotated[
+        bool, typer.Option(help="Forget the former keys at the end; audit entries made under them can't be verified any more then.")
+    ] = False,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Make a new key in the data folder and seal everything with it. Stop the other processes of this data folder first.
@@ -83,6 +85,8 @@ def rotate(
 
         (settings.data_dir / OLD_KEYS_FILE).unlink(missing_ok=True)
         run_async(_with_database(settings, _forget_keys))
+    elif not as_json:
+        console().print("the former key stays in secret.key.old: it seals nothing any more, and verifies the audit entries of its time")
 
 
 def _columns() -> "tuple[SealedColumn, ...]":
