@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiohttp import FormData
+from aiohttp import FormData, TCPConnector
 from aiohttp.test_utils import TestClient
 
 from api.app import build_app
@@ -67,7 +67,8 @@ async def client(db: Database, amqp_url: str, aiohttp_client: Callable[..., Awai
         )
         still = StillRecognizer(vision=PaperVision(), matcher=asker, policy=behind.policy, book=behind.book)  # type: ignore[arg-type]
         app = build_app(replace(behind, enroller=VectorEnroller(real), matcher=asker, still=still, await_visible=await_visible))
-        yield await aiohttp_client(app, headers=ADMIN)
+        connector = TCPConnector(force_close=True)  # an idle connection that the server closes at this moment would fail a request
+        yield await aiohttp_client(app, headers=ADMIN, connector=connector)
     await asyncio.to_thread(forget, amqp_url, [prefix + PROBES_EXCHANGE])
 
 
