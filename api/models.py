@@ -2,8 +2,26 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+LATEST_UNIX_S = 20_000_000_000
+"""In the year 2603; pydantic takes larger numbers for milliseconds."""
+
+
+def _unix_or_text(value: Any) -> Any:
+    if isinstance(value, int | float):  # of JSON, which has text for it
+        raise ValueError("is text: RFC 3339 with offset")
+    try:
+        seconds = float(value) if isinstance(value, str) else None
+    except ValueError:
+        return value
+    if seconds is not None and not 0 <= seconds <= LATEST_UNIX_S:
+        raise ValueError(f"as a number, it is Unix seconds from 0 to {LATEST_UNIX_S}")
+    return value
+
+
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_unix_or_text)]
+"""Of queries and forms: RFC 3339 with offset, or Unix seconds."""
 Box = tuple[float, float, float, float]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]

@@ -10,11 +10,10 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from api.audit.keeping import PURPOSE_HEADER
 from api.idempotency import HEADER, KEY_PATTERN
-from api.models import ErrorEnvelope
+from api.models import LATEST_UNIX_S, ErrorEnvelope
 from api.route import Media, Route
 
 _REF = "#/components/schemas/{model}"
-LATEST_UNIX_S = 20_000_000_000  # in the year 2603; pydantic takes larger numbers for milliseconds
 _ID = {"type": "string", "format": "uuid"}
 _NAME = {"type": "string", "pattern": r"^[A-Za-z0-9._-]{1,64}$"}
 _PARAMETER = re.compile(r"{(\w+)}")

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from api.models import Answer, CursorText, Limit, Line, Query
+from api.models import Answer, CursorText, Instant, Limit, Line, Query
 from sightings.alerts import AlertEntry, AlertFilter
 from sightings.record import AlertState, StoredAlert, at
 from sightings.watchlists import Sound
@@ -106,8 +106,8 @@ class AlertCountQuery(Query):
     camera: Line | None = None
     subject: Annotated[Line | None, Field(description="A subject's id, or name.")] = None
     assigned_to: Line | None = None
-    since: Annotated[AwareDatetime | None, Field(description="Raised at or after it; RFC 3339 with offset, or Unix seconds.")] = None
-    until: Annotated[AwareDatetime | None, Field(description="Raised before it.")] = None
+    since: Annotated[Instant | None, Field(description="Raised at or after it; RFC 3339 with offset, or Unix seconds.")] = None
+    until: Annotated[Instant | None, Field(description="Raised before it.")] = None
 
     def wanted(self, **more: Any) -> AlertFilter:
         """Return the filter of the store. Raises UsageError for times that are none."""

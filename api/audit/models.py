@@ -4,9 +4,9 @@ import json
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
-from api.models import Answer, Limit, Query
+from api.models import Answer, Instant, Limit, Query
 from core.audit.chain import Entry
 
 _EXAMPLE: dict[str, JsonValue] = {
@@ -32,8 +32,8 @@ class AuditQuery(Query):
     actor: Annotated[str | None, Field(pattern=r"^[!-~]{1,200}$", description="Kind and id, such as `key:<uuid>`.")] = None
     action: Annotated[str | None, Field(pattern=r"^[a-z0-9._-]{1,64}$", description="Such as `subject.read`.")] = None
     target: Annotated[str | None, Field(pattern=r"^[!-~]{1,64}$", description="Id of a subject, sighting, reference ...")] = None
-    since: Annotated[AwareDatetime | None, Field(description="At or after it; RFC 3339 with offset, or Unix seconds.")] = None
-    until: Annotated[AwareDatetime | None, Field(description="Before it.")] = None
+    since: Annotated[Instant | None, Field(description="At or after it; RFC 3339 with offset, or Unix seconds.")] = None
+    until: Annotated[Instant | None, Field(description="Before it.")] = None
     limit: Limit = 50
     cursor: Annotated[str | None, Field(pattern=r"^[0-9]{1,18}$", description="`next_cursor` of the page before.")] = None
 

@@ -4,9 +4,9 @@ import uuid
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
-from api.models import Answer, Query
+from api.models import Answer, Instant, Query
 from api.search.models import Base64, Name, Score
 from api.sightings.models import SightingView
 from core.schema import SightingOutcome
@@ -14,8 +14,8 @@ from core.schema import SightingOutcome
 _OUTCOMES = "(subject|stranger|unclear)"
 _NAMES = r"[A-Za-z0-9._-]{1,64}"
 Hits = Annotated[int, Field(ge=1, le=1000, description="Most sightings.")]
-Since = Annotated[AwareDatetime | None, Field(description="Ended at or after it.")]
-Until = Annotated[AwareDatetime | None, Field(description="Began before it.")]
+Since = Annotated[Instant | None, Field(description="Ended at or after it.")]
+Until = Annotated[Instant | None, Field(description="Began before it.")]
 _EXAMPLE: dict[str, JsonValue] = {"since": "2026-05-01T00:00:00Z", "cameras": ["gate", "hall"], "fpir": 0.01, "limit": 50}
 
 

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from api.models import Answer, Box, CursorText, Limit, Query, Text
+from api.models import Answer, Box, CursorText, Instant, Limit, Query, Text
 from core.schema import Sighting, SightingOutcome
 from sightings.record import StoredEpisode, StoredSighting, at
 
@@ -106,8 +106,8 @@ class SightingQuery(Query):
     camera: Text | None = None
     subject: Annotated[Text | None, Field(description="A subject's id, or name.")] = None
     outcome: SightingOutcome | None = None
-    since: Annotated[AwareDatetime | None, Field(description="Ended at or after it; RFC 3339 with offset, or Unix seconds.")] = None
-    until: Annotated[AwareDatetime | None, Field(description="Began before it.")] = None
+    since: Annotated[Instant | None, Field(description="Ended at or after it; RFC 3339 with offset, or Unix seconds.")] = None
+    until: Annotated[Instant | None, Field(description="Began before it.")] = None
     limit: Limit = 50
     cursor: CursorText | None = None
 
@@ -144,8 +144,8 @@ class EpisodeQuery(Query):
 
     camera: Text | None = None
     subject: Annotated[Text | None, Field(description="A subject's id, or name.")] = None
-    since: Annotated[AwareDatetime | None, Field(description="Ended at or after it; RFC 3339 with offset, or Unix seconds.")] = None
-    until: Annotated[AwareDatetime | None, Field(description="Began before it.")] = None
+    since: Annotated[Instant | None, Field(description="Ended at or after it; RFC 3339 with offset, or Unix seconds.")] = None
+    until: Annotated[Instant | None, Field(description="Began before it.")] = None
     limit: Limit = 50
     cursor: CursorText | None = None
 

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from api.models import Answer, CursorText, Limit, Name, Prose, Query
+from api.models import Answer, CursorText, Instant, Limit, Name, Prose, Query
 from api.webhooks.wants import Delivery, State, Webhook
 from core.events import EventKind
 
@@ -186,8 +186,8 @@ class ReplayRange(Query):
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [{"since": "2026-05-01T08:00:00Z"}]})
 
-    since: Annotated[AwareDatetime, Field(description="What was told at or after it, sent before or not, that the webhook asks for.")]
-    until: Annotated[AwareDatetime | None, Field(description="What was told before it.")] = None
+    since: Annotated[Instant, Field(description="What was told at or after it, sent before or not, that the webhook asks for.")]
+    until: Annotated[Instant | None, Field(description="What was told before it.")] = None
 
 
 class ReplayAnswer(Answer):
