@@ -1,26 +1,37 @@
 """What the bodies and queries of all areas are made of. The OpenAPI document is made from these classes."""
 
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 LATEST_UNIX_S = 20_000_000_000
 """In the year 2603; pydantic takes larger numbers for milliseconds."""
 
 
-def _unix_or_text(value: Any) -> Any:
-    if isinstance(value, int | float):  # of JSON, which has text for it
+_NUMBER = re.compile(r"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?|nan|inf|-inf")
+_LAX: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+
+
+def _instant(value: Any) -> datetime:
+    """Read an instant of text, in strict JSON too; JSON's numbers are none, for it has text for it."""
+    if not isinstance(value, str):
         raise ValueError("is text: RFC 3339 with offset")
     try:
-        seconds = float(value) if isinstance(value, str) else None
+        if not 0 <= float(value) <= LATEST_UNIX_S:
+            raise ValueError(f"as a number, it is Unix seconds from 0 to {LATEST_UNIX_S}")
+        return datetime.fromtimestamp(float(value), UTC)
     except ValueError:
-        return value
-    if seconds is not None and not 0 <= seconds <= LATEST_UNIX_S:
-        raise ValueError(f"as a number, it is Unix seconds from 0 to {LATEST_UNIX_S}")
-    return value
+        if _NUMBER.fullmatch(value):
+            raise
+    try:
+        return _LAX.validate_python(value)
+    except ValidationError as err:
+        raise ValueError(err.errors(include_url=False)[0]["msg"]) from err
 
 
-Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_unix_or_text)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
 """Of queries and forms: RFC 3339 with offset, or Unix seconds."""
 Box = tuple[float, float, float, float]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
