@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from cli.bench.imports import measure as measure_imports
 from cli.bench.load import Load, Send, closed_loop, open_loop
 from cli.bench.people import REFERENCES_PER_SUBJECT
 from cli.bench.report import Figures, emit_report
@@ -66,6 +67,7 @@ def run(
     """Search a large gallery and a long record through the HTTP API of the standalone platform, which runs in a process of its own."""
     settings: Settings = ctx.obj.settings()
     figures = run_async(_measure(settings, subjects, sightings, seconds, lambda text: console().print(text, style="dim")))
+    figures |= run_async(measure_imports(photos=0))
     emit_report(
         "api",
         settings={

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from cli.bench.report import hardware
-from cli.output import emit, run_async
+from cli.bench.report import Figures, emit_report
+from cli.output import JSON_OPTION, run_async
 from core.jpeg import encode_jpeg
 from core.photo import decode_photo
 from core.settings import load_settings
@@ -33,16 +33,18 @@ def register(app: typer.Typer) -> None:
     def imports(
         references: Annotated[int, typer.Option(min=1, help="Generated embeddings to bring in.")] = REFERENCES,
         photos: Annotated[int, typer.Option(min=0, help="Photos to enrol beside that; 0 = none.")] = PHOTOS,
+        as_json: bool = JSON_OPTION,
     ) -> None:
-        """Bring references into an empty gallery by jobs, and print how many a second."""
-        emit(run_async(measure(references, photos)))
+        """Bring references into an empty gallery by jobs."""
+        figures = run_async(measure(references, photos))
+        emit_report("imports", settings={"references": references, "photos": photos}, figures=figures, as_json=as_json)
 
 
-async def measure(references: int = REFERENCES, photos: int = PHOTOS) -> dict[str, Any]:
+async def measure(references: int = REFERENCES, photos: int = PHOTOS) -> Figures:
     """Return rates of imports into an empty gallery of this machine, over the job, its report and the live matcher.
 
     Returns:
-        ``import_per_second`` (embeddings) and, with photos, ``photo_import_per_second``; beside the hardware.
+        ``import_per_second`` (embeddings) and, with photos, ``photo_import_per_second``.
     """
     from cli.compose import open_gallery
 
@@ -50,11 +52,11 @@ async def measure(references: int = REFERENCES, photos: int = PHOTOS) -> dict[st
     try:
         async with open_gallery(load_settings(data_dir=folder)) as gallery:
             rate = await _rate(gallery, _npz(references, gallery.embedder.dimensions, gallery.embedder.model), "embeddings", references)
-            result = {"bench": "imports", "references": references, "import_per_second": round(rate, 1)}
+            figures: Figures = {"import_per_second": (round(rate, 1), "1/s")}
             if photos:
                 taken = await _rate(gallery, await asyncio.to_thread(_zip, photos), "zip", photos)
-                result |= {"photos": photos, "photo_import_per_second": round(taken, 1)}
-        return result | {"hardware": hardware()}
+                figures["photo_import_per_second"] = (round(taken, 1), "1/s")
+        return figures
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
