@@ -15,7 +15,9 @@ _LAX: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
 
 def _instant(value: Any) -> datetime:
-    """Read an instant of text, in strict JSON too; JSON's numbers are none, for it has text for it."""
+    """Read an instant: one that is read already, or text, in strict JSON too; JSON's numbers are none, for it has text for it."""
+    if isinstance(value, datetime):
+        return value
     if not isinstance(value, str):
         raise ValueError("is text: RFC 3339 with offset")
     try:
