@@ -149,9 +149,13 @@ class Ledger:
         return taken
 
     def finish(self, records: Iterable[Record]) -> None:
-        """Note that records are done, in any order; those of partitions that went away are ignored."""
+        """Note that records are done, in any order; those of partitions that went away are ignored.
+
+        So are those that were handed out before a partition went and came back: the same record waits here to be handed out again.
+        """
         for record in records:
-            if lane := self._lanes.get((record.topic, record.partition)):
+            lane = self._lanes.get((record.topic, record.partition))
+            if lane is not None and not (lane.buffered and record.offset >= lane.buffered[0].offset):
                 lane.tracker.finish(record.offset)
 
     def in_flight(self, partitions: Collection[Partition] | None = None) -> int:

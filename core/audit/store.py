@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -188,9 +189,10 @@ class AuditStore:
 
 
 async def _first_break(tx: Database, checker: Checker, since: datetime | None) -> Break | None:
-    async for row in tx.stream(_SELECT + _SINCE, since):
-        if broken := checker.check(_entry(row)):
-            return broken  # the transaction ends with the check: the cursor goes with it
+    async with aclosing(tx.stream(_SELECT + _SINCE, since)) as rows:  # type: ignore[type-var]
+        async for row in rows:
+            if broken := checker.check(_entry(row)):
+                return broken
     return None
 
 

@@ -112,6 +112,23 @@ def test_one_partition_with_a_backlog_leaves_room_for_the_others() -> None:
     assert ledger.room() == 60
 
 
+def test_a_record_that_waits_again_after_its_partition_came_back_is_not_finished_by_its_first_coming() -> None:
+    ledger = Ledger(Limits(records=20))
+    ledger.assign([("t", 0)])
+    ledger.arrive(record(0))
+    before = ledger.take(1)
+    ledger.forget([("t", 0)])
+    ledger.assign([("t", 0)])
+    ledger.arrive(record(0))
+    ledger.finish(before)
+    assert (ledger.in_flight(), ledger.buffered, ledger.to_commit()) == (0, 1, {})
+    again = ledger.take(1)
+    assert ledger.in_flight() == 1
+    ledger.finish(again)
+    assert ledger.to_commit() == {("t", 0): 1}
+    ledger.stop([("t", 0)])
+
+
 class Consuming(RuleBasedStateMachine):
     """A consumer that gets, finishes, loses and regains partitions in any order, beside a plain model of the group."""
 
