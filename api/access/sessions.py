@@ -9,8 +9,7 @@ from api.access.models import Login, OwnPassword, SessionEnded, SessionView
 from api.access.record import SessionRecord, UserRecord
 from api.access.user_store import SessionStore, UserStore
 from api.errors import UnauthorizedError, UnprocessableError
-from api.notes import note
-from api.principal import principal
+from api.principal import PRINCIPAL
 from api.route import answer
 from api.services import services
 from api.uploads import read_json
@@ -37,7 +36,7 @@ async def begin_session(request: web.Request) -> web.Response:
         raise UnprocessableError("give user and password, or key")
     secret = new_secret()
     session = await _store(request, sha256(secret), user, identity)
-    note(request, actor=identity.principal.actor)
+    request[PRINCIPAL] = identity.principal  # the audit keeps a login as theirs, each one
     response = answer(SessionView.of(identity.principal, session=session, csrf=csrf_token(secret)), status=201)
     response.set_cookie(
         access.cookie_name(request),
@@ -81,7 +80,6 @@ async def change_own_password(request: web.Request) -> web.Response:
     encoded = await access.passwords.hash(body.new_password.get_secret_value())
     await UserStore(services(request).db).change(user.user_id, {"password": encoded})
     access.forget()
-    note(request, actor=principal(request).actor)
     return answer(SessionEnded())
 
 

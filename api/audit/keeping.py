@@ -21,7 +21,6 @@ MAX_PURPOSE: Final = 200
 MAX_TARGETS: Final = 100
 MAX_DETAILS: Final = 4096
 ANONYMOUS: Final = "anonymous"
-_UNPROVEN: Final = frozenset({401, 429})
 ID_LENGTH: Final = 36
 STREAMS = web.RequestKey("streams", bool)
 
@@ -47,10 +46,10 @@ async def keep(request: web.Request, route: Route, response: web.StreamResponse,
     """
     trail = request.app[AUDIT]
     draft = _draft(request, route, response, request_id=request_id, phase="ended" if STREAMS in request else "")
-    if PRINCIPAL not in request or response.status in _UNPROVEN:
-        await trail.refuse(draft)
-    else:
+    if PRINCIPAL in request or response.status < 400:  # an upload's token proves no principal, but that it may be sent
         await trail.keep(draft)
+    else:
+        await trail.refuse(draft)
 
 
 def clean(text: str, most: int) -> str:

@@ -86,6 +86,7 @@ class AuditTrail:
 
         So nobody can fill the disk, or keep the database busy, by asking without a key. Raises UnavailableError.
         """
+        due = self._due_refusals()
         kind = (draft.action, draft.client, draft.outcome)
         if kind not in self._refused and len(self._refused) >= REFUSED_KINDS:
             kind = ("", "", draft.outcome)
@@ -95,8 +96,8 @@ class AuditTrail:
             if not self._refused:
                 self._refused_due_s = self._now_s() + REFUSED_S
             self._refused[kind] = _Refused(draft)
-            await self.keep(draft)
-        else:
+            await self.keep(*due, draft)
+        else:  # and nothing was due: that would have cleared the counts
             seen.count += 1
 
     async def close(self) -> None:
@@ -129,18 +130,21 @@ class AuditTrail:
         try:
             with self._metrics.audit_seconds.time():
                 seq, head = await self.store.append([slot.draft for slot in batch])
-        except BaseException as err:
-            self._metrics.audit_failures.inc(len(batch))
-            reason = str(err) if isinstance(err, UnavailableError) else f"{type(err).__name__}"  # whose text would tell a row
-            for slot in batch:
-                slot.done, slot.error = True, UnavailableError(f"audit: this can't be kept, so it is not answered: {reason}")
-            if isinstance(err, SightlineError):
-                return
+        except SightlineError as err:
+            self._fail(batch, str(err) if isinstance(err, UnavailableError) else type(err).__name__)
+            return
+        except BaseException as err:  # a fault of ours, or the loop ends: whoever waits for this batch is told, or would wait for ever
+            self._fail(batch, type(err).__name__)  # whose text would tell a row
             raise
         for slot in batch:
             slot.done = True
         self._metrics.audit_entries.inc(len(batch))
         self._tell_anchor(seq, head)
+
+    def _fail(self, batch: Sequence[_Slot], reason: str) -> None:
+        self._metrics.audit_failures.inc(len(batch))
+        for slot in batch:
+            slot.done, slot.error = True, UnavailableError(f"audit: this can't be kept, so it is not answered: {reason}")
 
     def _tell_anchor(self, seq: int, head: bytes) -> None:
         """Tell the head of the chain where the database's owner can't change it. A warning only so that every level keeps it."""

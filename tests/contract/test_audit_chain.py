@@ -195,6 +195,16 @@ async def test_refusals_of_nobody_are_counted_not_kept_one_by_one(db: Database) 
     assert sum(int(entry.draft.details.partition(":")[2].rstrip("}")) for entry in entries if "repeated" in entry.draft.details) == 743
 
 
+async def test_repeated_refusals_are_told_after_a_minute_though_nothing_else_is_kept(db: Database) -> None:
+    now = 0.0
+    one = trail(db, now_s=lambda: now)
+    for at_s in (0.0, 1.0, 2.0, 61.0, 62.0):
+        now = at_s
+        await one.refuse(draft(actor="anonymous", outcome=401))
+    entries, _ = await one.store.query(AuditFilter(), limit=9)
+    assert [entry.draft.details for entry in reversed(entries)] == ['{"faces":1}', '{"repeated":2}', '{"faces":1}']
+
+
 async def test_a_failed_write_fails_all_that_waited_for_it_and_the_next_succeeds(db: Database) -> None:
     one = trail(db)
     await one.keep(draft())

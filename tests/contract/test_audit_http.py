@@ -15,6 +15,7 @@ from api.services import ApiServices
 from core.audit.store import AuditFilter, AuditStore
 from core.ports import Database
 from core.settings import AuditSettings
+from tests.builders.access import log_in, make_key
 from tests.builders.api import ADMIN, services
 from tests.builders.live import reading
 
@@ -111,6 +112,19 @@ async def test_who_is_nobody_fills_no_disk(db: Database, client: TestClient) -> 
     await client.close()  # what was counted is kept before the process ends
     await client.server.close()
     assert [one["details"] for one in await kept(db)] == [{}, {"repeated": 19}]
+
+
+async def test_each_login_and_each_upload_is_kept_however_many_come_from_one_address(db: Database, client: TestClient) -> None:
+    keys = [await make_key(db, "viewer") for _ in range(2)]
+    for key in keys:
+        await log_in(client, key=key.text)
+    logins = await kept(db, action="session.begin")
+    assert [(one["actor"], one["outcome"], one["details"]) for one in logins] == [(f"key:{key.key.key_id}", 201, {}) for key in keys]
+    targets = [await (await client.post("/v1/uploads", json={})).json() for _ in range(2)]
+    for target in targets:
+        assert (await client.put(target["url"], data=b"x", headers=target["headers"])).status == 200
+    received = await kept(db, action="upload.receive")
+    assert [one["targets"] for one in received] == [(target["upload_id"],) for target in targets]
 
 
 async def test_a_purpose_can_be_required(db: Database, aiohttp_client: ClientMaker) -> None:
