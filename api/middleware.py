@@ -69,7 +69,7 @@ async def _answered(request: web.Request, handler: Handler, route: Route | None)
         if response.status == 405:
             response.headers["Allow"] = ", ".join(sorted(_methods(request) or {response.headers.get("Allow", "")}))
         return response
-    except BaseException:  # a fault of ours, or the server stops: what was done is kept
+    except (Exception, asyncio.CancelledError):  # the boundary of a request: a fault of ours, or the server stops; what was done is kept
         if route is not None and route.audit:
             await _kept(request, route, web.Response(status=500))
         raise
