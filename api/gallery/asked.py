@@ -31,7 +31,7 @@ async def asked_subject(request: web.Request, subject_id: str | None = None) -> 
     """Return the subject of the path, or of this id. Raises NotFoundError."""
     key = subject_id or path_id(request, "subject_id", "subject")
     subject = await services(request).gallery.subject(key)
-    if not principal(request).sees_collection(subject.collection):
+    if subject.subject_id != key or not principal(request).sees_collection(subject.collection):  # nor one whose name looks like an id
         raise NotFoundError(f"subject '{key}': there is none; 'sightline subjects list' shows all")
     return subject
 

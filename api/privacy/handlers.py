@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from api.errors import UnprocessableError
+from api.errors import sensible
+from api.gallery.asked import asked_subject, path_id
 from api.gallery.models import ReceiptView
 from api.notes import note
 from api.principal import principal
@@ -14,7 +15,6 @@ from api.privacy.models import DataClassView, ErasurePage, ErasureQuery, Retenti
 from api.route import answer
 from api.services import services
 from api.uploads import read_query
-from core.errors import NotFoundError, UsageError
 from enrollment.erasing import ErasureStore
 from sightings.cursor import Cursor
 from sightings.record import parse_id
@@ -25,15 +25,9 @@ WRITE_S = 30.0  # a client that takes nothing for so long has left
 
 async def export_subject(request: web.Request) -> web.StreamResponse:
     """Send everything that is kept of a subject as a zip."""
-    behind = services(request)
-    subject_id = parse_id(request.match_info["subject_id"])
-    if subject_id is None:
-        raise NotFoundError(f"subject {request.match_info['subject_id'][:64]!r}: ids are UUIDs")
-    subject = await behind.gallery.subject(str(subject_id))
-    if subject.subject_id != str(subject_id) or not principal(request).sees_collection(subject.collection):
-        raise NotFoundError(f"subject '{subject_id}': there is none")
+    behind, subject = services(request), await asked_subject(request)
     sources = Sources(db=behind.db, gallery=behind.gallery, sightings=behind.sightings, still=behind.still)
-    headers = {"Content-Type": "application/zip", "Content-Disposition": f'attachment; filename="subject-{subject_id}.zip"'}
+    headers = {"Content-Type": "application/zip", "Content-Disposition": f'attachment; filename="subject-{subject.subject_id}.zip"'}
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     sent = 0
@@ -61,10 +55,8 @@ async def get_retention(request: web.Request) -> web.Response:
 async def list_erasures(request: web.Request) -> web.Response:
     """Return a page of receipts."""
     query = read_query(request, ErasureQuery)
-    try:
+    with sensible():
         behind = Cursor.decode(query.cursor) if query.cursor else None
-    except UsageError as err:
-        raise UnprocessableError(str(err)) from err
     found, more = await ErasureStore(services(request).db).query(
         collections=principal(request).collections, limit=query.limit, before=(behind.at, behind.row_id) if behind else None
     )
@@ -75,8 +67,6 @@ async def list_erasures(request: web.Request) -> web.Response:
 
 async def get_erasure(request: web.Request) -> web.Response:
     """Return one receipt."""
-    receipt_id = parse_id(request.match_info["receipt_id"])
-    if receipt_id is None:
-        raise NotFoundError(f"receipt {request.match_info['receipt_id'][:64]!r}: ids are UUIDs")
-    receipt = await ErasureStore(services(request).db).get(str(receipt_id), collections=principal(request).collections)
+    receipt_id = path_id(request, "receipt_id", "receipt")
+    receipt = await ErasureStore(services(request).db).get(receipt_id, collections=principal(request).collections)
     return answer(ReceiptView.of(receipt))

@@ -93,6 +93,13 @@ async def test_what_still_arrives_of_an_erased_person_has_no_name(client: TestCl
     assert set(await rows_with(db, subject_id)) <= {"audit", "event", "forgotten_subject", "gallery_change"}
 
 
+async def test_a_subject_whose_name_is_an_id_is_not_the_subject_of_that_id(client: TestClient, behind: ApiServices) -> None:
+    name = str(uuid.uuid4())
+    subject_id = (await ok(await client.post("/v1/subjects", json={"name": name}), 201))["subject_id"]
+    assert [(await client.request(method, f"/v1/subjects/{name}")).status for method in ("GET", "DELETE")] == [404, 404]
+    await ok(await client.get(f"/v1/subjects/{subject_id}"))
+
+
 async def test_an_erasure_that_fails_erases_nothing(client: TestClient, behind: ApiServices, db: Database) -> None:
     subject_id = await person(client, behind, "Ada")
     await db.execute("alter table erasure add constraint broken check (sightings < 0)")
