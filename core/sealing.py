@@ -57,7 +57,7 @@ async def reseal(db: Database, where: SealedColumn) -> AsyncIterator[int]:
             for row in rows:
                 label = where.label(row)
                 await tx.execute(
-                    update, tx.vault.seal(_open(tx, row["sealed"], label), label=label), row["sealed"], *[row[k] for k in keys]
+                    update, tx.vault.seal(_open(tx, where, row["sealed"], label), label=label), row["sealed"], *[row[k] for k in keys]
                 )
         yield len(rows)
 
@@ -66,14 +66,14 @@ def _is_newest(where: SealedColumn) -> str:
     return f"substring({where.column} from 1 for {1 + ID_BYTES}) = $1"
 
 
-def _open(db: Database, value: bytes, label: str) -> bytes:
+def _open(db: Database, where: SealedColumn, value: bytes, label: str) -> bytes:
     """Return what a value holds; a picture (JPEG) or an embedding (4 bytes a number) of a release that sealed nothing is what it is.
 
-    A sealed embedding is never of such a length: what seals adds 33 bytes.
+    A sealed picture never begins like one, and a sealed embedding is never of such a length: what seals adds 33 bytes.
     """
     try:
         return db.vault.open(value, label=label)
     except SettingsError:
-        if value[:2] == b"\xff\xd8" or (value and len(value) % 4 == 0):
+        if value[:2] == b"\xff\xd8" or (where.column == "embedding" and value and len(value) % 4 == 0):
             return value
         raise

@@ -76,6 +76,21 @@ async def test_a_new_key_seals_everything_anew_beside_values_that_were_never_sea
             pass
 
 
+async def test_what_no_key_opens_is_left_as_it_is_whatever_its_length(fresh_postgres_url: str, tmp_path: Path) -> None:
+    faces = GALLERY[0]
+    async with open_database(fresh_postgres_url, data_dir=tmp_path, migrations=MIGRATIONS, vault=Vault([OLD])) as db:
+        await filled(db)
+        (row,) = await db.fetch("select reference_id from reference")
+        sealed = db.vault.seal(FACE + b"x" * (-(len(FACE) + OVERHEAD_BYTES) % 4), label=label_of("face", row["reference_id"]))
+        assert len(sealed) % 4 == 0  # as long as an embedding might be
+        await db.execute("update reference set face_jpeg = $1", sealed)
+        await db.execute("insert into vault_key (key_id) values ($1)", Vault([NEW]).newest)  # an interrupted rotation, the old key lost
+    async with open_database(fresh_postgres_url, data_dir=tmp_path, migrations=MIGRATIONS, vault=Vault([NEW])) as db:
+        with pytest.raises(SettingsError, match="add it to old_secret_keys"):
+            await _resealed(db, faces)
+        assert bytes((await db.fetch("select face_jpeg from reference"))[0]["face_jpeg"]) == sealed
+
+
 def test_a_value_opens_in_its_own_row_only() -> None:
     vault, row, other = Vault([NEW]), uuid.uuid4(), uuid.uuid4()
     sealed = vault.seal(b"face", label=label_of("face", row))
