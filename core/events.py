@@ -38,10 +38,12 @@ _BOUNDS = """
 select floor, greatest(floor, (select max(event_id) from event)) as newest
 from (select coalesce((select event_id from event_floor), 0) as floor) f
 """
-_EXPIRE = "delete from event where at < now() - $1::interval returning event_id"
-_RAISE_FLOOR = """
-insert into event_floor (event_id) values ($1)
-on conflict (single) do update set event_id = greatest(event_floor.event_id, excluded.event_id)
+_EXPIRE = """
+with gone as (delete from event where at < now() - $1::interval returning event_id),
+raised as (
+    insert into event_floor (event_id) select max(event_id) from gone having count(*) > 0
+    on conflict (single) do update set event_id = greatest(event_floor.event_id, excluded.event_id))
+select count(*) as n from gone
 """
 _TAKE = """
 insert into event_reader (name, event_id, holder, held_until) values ($1, $4, $2, now() + $3::interval)
@@ -129,11 +131,7 @@ async def event_bounds(db: Database) -> tuple[int, int]:
 
 async def expire_events(db: Database, keep: timedelta) -> int:
     """Delete what is older, and return how many that were."""
-    async with db.transaction() as tx:
-        gone = [row["event_id"] for row in await tx.fetch(_EXPIRE, keep)]
-        if gone:
-            await tx.execute(_RAISE_FLOOR, max(gone))
-    return len(gone)
+    return int((await db.fetch(_EXPIRE, keep))[0]["n"])
 
 
 async def watch_events(db: Database, changed: asyncio.Event) -> None:
