@@ -19,7 +19,7 @@ def client_address(request: web.Request, trusted: Sequence[Network]) -> str:
     address = _peer(request)
     if not _is_trusted(address, trusted):
         return address
-    for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
+    for hop in reversed(",".join(request.headers.getall("X-Forwarded-For", ())).split(",")):  # some proxies add a line of their own
         hop = hop.strip()
         if not _is_address(hop):
             return address

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
 from api.access.address import bucket_of, client_address, is_https, networks
 from api.access.key_text import KeyText, csrf_token, key_text, new_public_id, new_secret, sha256
@@ -85,6 +86,12 @@ def test_only_trusted_proxies_are_believed_about_who_asks() -> None:
     assert asked("::1", X_Forwarded_For="nonsense") == ("::1", False)
     assert asked("10.0.0.5") == ("10.0.0.5", False)
     assert networks(("10.0.0.5",)) == (ip_network("10.0.0.5"),)
+
+
+def test_what_a_client_says_of_itself_in_a_line_before_the_proxy_s_own_is_not_believed() -> None:
+    headers = CIMultiDict([("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-For", "198.51.100.7")])
+    request = make_mocked_request("GET", "/", headers=headers, transport=Peer("10.0.0.5"))
+    assert client_address(request, networks(("10.0.0.0/8",))) == "198.51.100.7"
 
 
 async def test_of_many_who_ask_at_once_one_reads() -> None:
