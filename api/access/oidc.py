@@ -66,27 +66,26 @@ class Tokens:
         return _principal(claims, self._settings)
 
     async def _key(self, key_id: str) -> jwt.PyJWK:
-        await self._refresh(key_id)
+        if self._is_due(key_id) and not (key_id in self._keys and self._reading.locked()):  # what is known serves while another reads
+            async with self._reading:
+                if self._is_due(key_id):  # nobody has read them meanwhile
+                    await self._refresh()
+        if not self._keys:
+            raise UnavailableError("oidc: the keys of the identity provider can't be read at the moment")
         key = self._keys.get(key_id)
         if key is None:
             raise UnauthorizedError("the token is signed with a key that the identity provider does not list")
         return key
 
-    async def _refresh(self, key_id: str) -> None:
-        if not self._is_due(key_id):
-            return
-        async with self._reading:
-            if not self._is_due(key_id):
-                return
-            self._tried_s = self._clock()
-            try:
-                self._keys = await read_keys(self._settings)
-                self._read_s = self._clock()
-            except UnavailableError as err:
-                _log.warning("keys of the identity provider can't be read", reason=str(err))
-        if not self._keys or self._read_s is None or self._clock() - self._read_s > 2 * KEEP_S:
-            self._keys = {}
-            raise UnavailableError("oidc: the keys of the identity provider can't be read at the moment")
+    async def _refresh(self) -> None:
+        try:
+            self._keys = await read_keys(self._settings)
+            self._read_s = self._clock()
+        except UnavailableError as err:
+            _log.warning("keys of the identity provider can't be read", reason=str(err))
+            if self._read_s is not None and self._clock() - self._read_s > 2 * KEEP_S:
+                self._keys = {}
+        self._tried_s = self._clock()  # at the end: who comes meanwhile waits for what is read
 
     def _is_due(self, key_id: str) -> bool:
         now_s = self._clock()

@@ -1,5 +1,6 @@
 """Bearer tokens of an identity provider: good ones give a role and grants; forged, foreign and outdated ones nothing."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -101,6 +102,11 @@ async def test_a_key_that_is_new_is_fetched_but_not_for_every_stranger_s_token(p
     assert provider.asked == 2
 
 
+async def test_of_many_first_tokens_at_once_one_fetches_the_keys_and_all_are_good(tokens: Tokens, provider: Provider) -> None:
+    found = await asyncio.gather(*(tokens.principal(provider.token()) for _ in range(5)))
+    assert ([who.role for who in found], provider.asked) == (["operator"] * 5, 1)
+
+
 async def test_a_key_that_the_provider_takes_back_is_of_no_use_after_an_hour(provider: Provider) -> None:
     now_s = 1000.0
     tokens = Tokens(settings(provider), clock=lambda: now_s)
@@ -116,8 +122,9 @@ async def test_a_provider_that_is_away_is_no_reason_to_believe_anybody(provider:
     now_s = 1000.0
     provider.away = True
     tokens = Tokens(settings(provider), clock=lambda: now_s)
-    with pytest.raises(UnavailableError, match="can't be read at the moment"):
-        await tokens.principal(provider.token())
+    for _ in range(2):  # also while it is not asked again: nobody knows yet whether the token is good
+        with pytest.raises(UnavailableError, match="can't be read at the moment"):
+            await tokens.principal(provider.token())
     provider.away, now_s = False, now_s + REFRESH_S
     await tokens.principal(provider.token())
     provider.away, now_s = True, now_s + 3601  # for a while what is known is good enough
