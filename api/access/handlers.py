@@ -22,7 +22,7 @@ from api.access.models import (
     UserRemoved,
     UserView,
 )
-from api.access.record import KeyRecord, UserRecord, permissions_of
+from api.access.record import KeyRecord, UserRecord, permissions_of, principal_of
 from api.access.user_store import NewUser, UserStore, no_user
 from api.cursor import decode_name, encode_name
 from api.errors import ForbiddenError, UnprocessableError, sensible
@@ -49,8 +49,8 @@ async def create_key(request: web.Request) -> web.Response:
     """Make a key; the only time that its secret is shown."""
     body = await read_json(request, NewKeyBody)
     _check_scopes(body.role, body.scopes)
+    _require_held(request, principal_of(body, scopes=body.scopes))
     new = NewKey(**{one.name: getattr(body, one.name) for one in fields(NewKey)} | {"expires_at": _future(body.expires_at)})
-    _require_held(request, new)
     made = await _keys(request).create(new, created_by=principal(request).actor)
     note(request, key_id=made.key.key_id, role=made.key.role)
     response = _made(made, status=201)
@@ -73,7 +73,7 @@ async def update_key(request: web.Request) -> web.Response:
         changes["expires_at"] = _future(changes["expires_at"])
     if "scopes" in changes:
         _check_scopes(key.role, changes["scopes"])
-    _require_held(request, replace(key, **changes))
+    _require_held(request, replace(key, **changes).principal)
     changed = await _keys(request).change(key.key_id, changes, version=expected_version(request))
     services(request).access.forget()
     note(request, key_id=key.key_id, changed=sorted(changes))
@@ -118,10 +118,9 @@ async def list_users(request: web.Request) -> web.Response:
 async def create_user(request: web.Request) -> web.Response:
     """Make a user."""
     body = await read_json(request, NewUserBody)
-    grants = {name: getattr(body, name) for name in ("collections", "watchlists", "camera_groups")}
-    _require_held(request, NewKey(name=body.name, role=body.role, **grants))
+    _require_held(request, principal_of(body))
     password = await services(request).access.passwords.hash(body.password.get_secret_value())
-    new = NewUser(name=body.name, role=body.role, password=password, **grants)
+    new = NewUser(**{one.name: getattr(body, one.name) for one in fields(NewUser)} | {"password": password})
     user = await _users(request).create(new, created_by=principal(request).actor)
     note(request, user_id=user.user_id, role=user.role)
     response = answer(UserView.of(user), status=201, version=user.version)
@@ -140,9 +139,8 @@ async def update_user(request: web.Request) -> web.Response:
     body = await read_json(request, UserPatch)
     user = await _user(request)
     changes = _given(body)
-    if not principal(request).covers(replace(user, **{key: value for key, value in changes.items() if key != "password"}).principal):
-        raise ForbiddenError(MORE)
     password = changes.pop("password", None)
+    _require_held(request, replace(user, **changes).principal)
     if password is not None:
         changes["password"] = await services(request).access.passwords.hash(password.get_secret_value())
     changed = await _users(request).change(user.user_id, changes, version=expected_version(request))
@@ -175,18 +173,8 @@ async def _user(request: web.Request) -> UserRecord:
     return user
 
 
-def _require_held(request: web.Request, wanted: NewKey | KeyRecord) -> None:
-    held = permissions_of(wanted.role)
-    asked = Principal(
-        actor="",
-        name="",
-        role=wanted.role,
-        permissions=held if wanted.scopes is None else held & wanted.scopes,
-        collections=wanted.collections,
-        watchlists=wanted.watchlists,
-        camera_groups=wanted.camera_groups,
-    )
-    if not principal(request).covers(asked):
+def _require_held(request: web.Request, wanted: Principal) -> None:
+    if not principal(request).covers(wanted):
         raise ForbiddenError(MORE)
 
 

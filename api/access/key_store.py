@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from api.access.key_text import key_text, new_public_id, new_secret, sha256
-from api.access.record import KeyRecord, row_id
+from api.access.record import KeyRecord, listed
 from api.principal import Grant, Permission, Role
 from core.errors import ConflictError, NotFoundError, StaleError
 from core.ports import Database
 from sightings.cursor import Cursor
+from sightings.record import parse_id
 
 CHANNEL: Final = "access"
 """Of NOTIFY, for each commit that changes what somebody may; it has no payload: readers forget what they know."""
@@ -92,7 +93,7 @@ class KeyStore:
 
     async def get(self, key_id: str) -> KeyRecord:
         """Return a key. Raises NotFoundError."""
-        rows = await self._db.fetch(SELECT + "where k.key_id = $1", row_id(key_id))
+        rows = await self._db.fetch(SELECT + "where k.key_id = $1", parse_id(key_id))
         if not rows:
             raise no_key(key_id)
         return KeyRecord.of(rows[0])
@@ -122,12 +123,10 @@ class KeyStore:
         Raises:
             NotFoundError: there is no such key. StaleError: it has another version by now. ConflictError: it is revoked.
         """
-        names = [name for name in CHANGEABLE if name in changes]
-        values = [listed(changes[name]) if isinstance(changes[name], frozenset) else changes[name] for name in names]
+        sets, values = assignments(changes, CHANGEABLE)
         async with self._db.transaction() as tx:
             await _locked(tx, key_id, version)
-            sets = "".join(f"{name} = ${place}, " for place, name in enumerate(names, 2))
-            await tx.execute(f"update api_key set {sets}version = version + 1 where key_id = $1", row_id(key_id), *values)
+            await tx.execute(f"update api_key set {sets}version = version + 1 where key_id = $1", parse_id(key_id), *values)
             await tx.fetch(TELL)
             return await KeyStore(tx).get(key_id)
 
@@ -140,7 +139,7 @@ class KeyStore:
         secret = new_secret()
         async with self._db.transaction() as tx:
             await _locked(tx, key_id, None)
-            await tx.execute(_ROTATE, row_id(key_id), sha256(secret), grace_s)
+            await tx.execute(_ROTATE, parse_id(key_id), sha256(secret), grace_s)
             await tx.fetch(TELL)
             key = await KeyStore(tx).get(key_id)
         return Made(key, key_text(key.public_id, secret))
@@ -149,33 +148,31 @@ class KeyStore:
         """Make a key of no use, for ever. Idempotent. Raises NotFoundError."""
         async with self._db.transaction() as tx:
             await tx.execute(
-                "update api_key set revoked_at = now(), version = version + 1 where key_id = $1 and revoked_at is null", row_id(key_id)
+                "update api_key set revoked_at = now(), version = version + 1 where key_id = $1 and revoked_at is null", parse_id(key_id)
             )
-            await tx.execute("delete from api_session where key_id = $1", row_id(key_id))
+            await tx.execute("delete from api_session where key_id = $1", parse_id(key_id))
             await tx.fetch(TELL)
             return await KeyStore(tx).get(key_id)
 
-    async def count_use(self, requests: Sequence[tuple[str, int]]) -> dict[str, int]:
-        """Add to today's requests of keys; return how many each has had today, on all replicas."""
-        rows = await self._db.fetch(
+    async def count_use(self, requests: Sequence[tuple[str, int]]) -> None:
+        """Add to today's requests of keys."""
+        await self._db.execute(
             "insert into api_key_day (key_id, day, requests) "
             "select k.key_id, current_date, t.requests "
             "from unnest($1::uuid[], $2::bigint[]) t (key_id, requests) join api_key k using (key_id) order by k.key_id "
-            "on conflict (key_id, day) do update set requests = api_key_day.requests + excluded.requests "
-            "returning key_id, requests",
-            [row_id(key) for key, _ in requests],
+            "on conflict (key_id, day) do update set requests = api_key_day.requests + excluded.requests",
+            [parse_id(key) for key, _ in requests],
             [count for _, count in requests],
         )
         await self._db.execute(
             "update api_key set last_used_at = now() "
             "where key_id = any($1::uuid[]) and (last_used_at is null or last_used_at < now() - interval '1 minute')",
-            [row_id(key) for key, _ in requests],
+            [parse_id(key) for key, _ in requests],
         )
-        return {str(row["key_id"]): row["requests"] for row in rows}
 
 
 async def _locked(tx: Database, key_id: str, version: int | None) -> None:
-    rows = await tx.fetch("select version, revoked_at from api_key where key_id = $1 for update", row_id(key_id))
+    rows = await tx.fetch("select version, revoked_at from api_key where key_id = $1 for update", parse_id(key_id))
     if not rows:
         raise no_key(key_id)
     if version is not None and rows[0]["version"] != version:
@@ -184,11 +181,13 @@ async def _locked(tx: Database, key_id: str, version: int | None) -> None:
         raise ConflictError(f"key {key_id}: is revoked; make a new one")
 
 
+def assignments(changes: Mapping[str, Any], changeable: Sequence[str]) -> tuple[str, list[Any]]:
+    """Return what an update sets, a comma behind each, and the values for $2 and on."""
+    names = [name for name in changeable if name in changes]
+    values = [listed(changes[name]) if isinstance(changes[name], frozenset) else changes[name] for name in names]
+    return "".join(f"{name} = ${place}, " for place, name in enumerate(names, 2)), values
+
+
 def no_key(key_id: str) -> NotFoundError:
     """Return the error for a key that is not there, or not for who asks."""
     return NotFoundError(f"key {key_id[:64]}: there is none")
-
-
-def listed(values: frozenset[str] | None) -> list[str] | None:
-    """Return a set as a column keeps it."""
-    return None if values is None else sorted(values)

@@ -48,12 +48,9 @@ class ShortMemory(Generic[K, V]):
                 return value
             return entry.found[1]
 
-    def forget(self, key: K | None = None) -> None:
-        """Forget one value, or all; what is being read now is not kept either."""
-        if key is None:
-            self._entries.clear()
-        else:
-            self._entries.pop(key, None)
+    def forget(self) -> None:
+        """Forget all; what is being read now is not kept either."""
+        self._entries.clear()
 
     def _fresh(self, at_s: float) -> bool:
         return self._clock() - at_s < self._keep_s

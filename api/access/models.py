@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, ConfigDict, Field, SecretStr
 
-from api.access.record import KeyRecord, SessionRecord, UserRecord
+from api.access.record import KeyRecord, SessionRecord, UserRecord, listed
 from api.models import Answer, CursorText, Limit, Query
 from api.principal import Permission, Principal, Role
 
@@ -95,7 +95,7 @@ class KeyView(Answer):
             **_grants(key.principal),
             prefix=f"sl_{key.public_id}",
             permissions=sorted(key.principal.permissions),
-            scopes=_sorted(key.scopes),
+            scopes=listed(key.scopes),
             requests_today=key.used_today,
             **more,
         )
@@ -255,8 +255,4 @@ _GRANTS = ("collections", "watchlists", "camera_groups")
 
 
 def _grants(who: Principal) -> dict[str, list[str] | None]:
-    return {name: _sorted(getattr(who, name)) for name in _GRANTS}
-
-
-def _sorted(values: frozenset[str] | None) -> list[str] | None:
-    return None if values is None else sorted(values)
+    return {name: listed(getattr(who, name)) for name in _GRANTS}

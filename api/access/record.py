@@ -1,11 +1,25 @@
 """Keys, users and sessions as they are stored. Pure."""
 
-import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from api.principal import ROLES, Grant, Permission, Principal, Role
+
+
+class _Granted(Protocol):
+    """Whatever has a role and grants: a row, or a body that asks for one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def collections(self) -> Grant: ...
+    @property
+    def watchlists(self) -> Grant: ...
+    @property
+    def camera_groups(self) -> Grant: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +59,7 @@ class KeyRecord:
     @property
     def principal(self) -> Principal:
         """Who holds the key."""
-        held = permissions_of(self.role)
-        return Principal(
-            actor=f"key:{self.key_id}",
-            name=self.name,
-            role=self.role,
-            permissions=held if self.scopes is None else held & self.scopes,
-            collections=self.collections,
-            watchlists=self.watchlists,
-            camera_groups=self.camera_groups,
-        )
+        return principal_of(self, actor=f"key:{self.key_id}", scopes=self.scopes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +90,7 @@ class UserRecord:
     @property
     def principal(self) -> Principal:
         """Who it is."""
-        return Principal(
-            actor=f"user:{self.user_id}",
-            name=self.name,
-            role=self.role,
-            permissions=permissions_of(self.role),
-            collections=self.collections,
-            watchlists=self.watchlists,
-            camera_groups=self.camera_groups,
-        )
+        return principal_of(self, actor=f"user:{self.user_id}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +109,23 @@ def permissions_of(role: str) -> frozenset[Permission]:
     return ROLES[cast(Role, role)] if role in ROLES else frozenset()
 
 
-def row_id(text: str) -> uuid.UUID | None:
-    """Return an id, None when it can't be one."""
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None
+def principal_of(held: _Granted, *, actor: str = "", scopes: frozenset[Permission] | None = None) -> Principal:
+    """Return what a role with its grants comes to, narrowed to scopes where there are some."""
+    permissions = permissions_of(held.role)
+    return Principal(
+        actor=actor,
+        name=held.name,
+        role=held.role,
+        permissions=permissions if scopes is None else permissions & scopes,
+        collections=held.collections,
+        watchlists=held.watchlists,
+        camera_groups=held.camera_groups,
+    )
+
+
+def listed(values: frozenset[str] | None) -> list[str] | None:
+    """Return a set as a column and an answer keep it."""
+    return None if values is None else sorted(values)
 
 
 def _set(values: list[str] | None) -> frozenset[str] | None:

@@ -39,8 +39,8 @@ class Usage:
         """Note that a session is used."""
         self._sessions.add(session_sha256)
 
-    async def flush(self) -> set[str]:
-        """Write what was counted; return the ids of the keys that were counted. Counts are kept when the database is away."""
+    async def flush(self) -> bool:
+        """Write what was counted, and tell whether any key was. Counts are kept when the database is away."""
         requests, sessions = Counter(self._requests), list(self._sessions)
         if requests:
             await KeyStore(self._db).count_use(sorted(requests.items()))
@@ -49,7 +49,7 @@ class Usage:
         if sessions:
             await SessionStore(self._db).touch(sessions)
             self._sessions.difference_update(sessions)
-        return set(requests)
+        return bool(requests)
 
 
 def _until_midnight_s(now: datetime) -> float:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api.access.key_store import SELECT as SELECT_KEY
-from api.access.key_store import TELL, listed
-from api.access.record import KeyRecord, SessionRecord, UserRecord, row_id
+from api.access.key_store import TELL, assignments
+from api.access.record import KeyRecord, SessionRecord, UserRecord, listed
 from api.principal import Grant, Role
 from core.errors import ConflictError, NotFoundError, StaleError
 from core.ports import Database
+from sightings.record import parse_id
 
 CHANGEABLE: Final = ("role", "collections", "watchlists", "camera_groups", "disabled", "password")
 _ENDS_SESSIONS: Final = {"disabled", "password"}
@@ -55,7 +56,7 @@ class UserStore:
 
     async def get(self, user_id: str) -> UserRecord:
         """Return a user. Raises NotFoundError."""
-        rows = await self._db.fetch("select * from api_user where user_id = $1", row_id(user_id))
+        rows = await self._db.fetch("select * from api_user where user_id = $1", parse_id(user_id))
         if not rows:
             raise no_user(user_id)
         return UserRecord.of(rows[0])
@@ -78,34 +79,32 @@ class UserStore:
         Raises:
             NotFoundError: there is no such user. StaleError: it has another version by now.
         """
-        names = [name for name in CHANGEABLE if name in changes]
-        values = [listed(changes[name]) if isinstance(changes[name], frozenset) else changes[name] for name in names]
+        sets, values = assignments(changes, CHANGEABLE)
         async with self._db.transaction() as tx:
-            rows = await tx.fetch("select version from api_user where user_id = $1 for update", row_id(user_id))
+            rows = await tx.fetch("select version from api_user where user_id = $1 for update", parse_id(user_id))
             if not rows:
                 raise no_user(user_id)
             if version is not None and rows[0]["version"] != version:
                 raise StaleError(f"user {user_id}: has changed since it was read; read it again")
-            sets = "".join(f"{name} = ${place}, " for place, name in enumerate(names, 2))
             rows = await tx.fetch(
-                f"update api_user set {sets}version = version + 1 where user_id = $1 returning *", row_id(user_id), *values
+                f"update api_user set {sets}version = version + 1 where user_id = $1 returning *", parse_id(user_id), *values
             )
-            if _ENDS_SESSIONS & set(names):
-                await tx.execute("delete from api_session where user_id = $1", row_id(user_id))
+            if _ENDS_SESSIONS & set(changes):
+                await tx.execute("delete from api_session where user_id = $1", parse_id(user_id))
             await tx.fetch(TELL)
         return UserRecord.of(rows[0])
 
     async def remove(self, user_id: str) -> None:
         """Remove a user and end its sessions. Raises NotFoundError."""
         async with self._db.transaction() as tx:
-            if not await tx.execute("delete from api_user where user_id = $1", row_id(user_id)):
+            if not await tx.execute("delete from api_user where user_id = $1", parse_id(user_id)):
                 raise no_user(user_id)
             await tx.fetch(TELL)
 
     async def logged_in(self, user_id: str, *, password: str | None = None) -> None:
         """Note a login; ``password`` is the same one, hashed as this release does it."""
         await self._db.execute(
-            "update api_user set last_login_at = now(), password = coalesce($2, password) where user_id = $1", row_id(user_id), password
+            "update api_user set last_login_at = now(), password = coalesce($2, password) where user_id = $1", parse_id(user_id), password
         )
 
 
@@ -127,7 +126,7 @@ class SessionStore:
         """Store a session of a user, a key or the settings' token; those that have ended are swept away on the way."""
         await self._db.execute("delete from api_session where ends_at < now()")
         rows = await self._db.fetch(
-            _BEGIN, session_sha256, row_id(user.user_id) if user else None, row_id(key.key_id) if key else None, token_sha256, lasts_s
+            _BEGIN, session_sha256, parse_id(user.user_id) if user else None, parse_id(key.key_id) if key else None, token_sha256, lasts_s
         )
         return SessionRecord(user=user, key=key, token_sha256=token_sha256, **rows[0])
 
