@@ -17,6 +17,7 @@ from api.principal import principal
 from api.services import services
 from core.errors import ConflictError, SightlineError
 from core.ports import Database
+from core.sealing import SealedColumn
 
 HEADER: Final = "Idempotency-Key"
 KEY_PATTERN: Final = r"^[!-~]{1,200}$"
@@ -34,6 +35,16 @@ on conflict (actor, key) do update set fingerprint = excluded.fingerprint, statu
 _FIND = "select fingerprint, status, headers, body from idempotent_request where actor = $1 and key = $2"
 _KEEP = "update idempotent_request set status = $3, headers = $4, body = $5 where actor = $1 and key = $2"
 _DROP = "delete from idempotent_request where actor = $1 and key = $2 and status is null"
+
+
+def _label(actor: str, key: str) -> str:
+    return f"answer {actor} {key}"
+
+
+SEALED: Final = (
+    SealedColumn(table="idempotent_request", key="actor, key", column="body", label=lambda row: _label(row["actor"], row["key"])),
+)
+"""Every sealed column of this table."""
 
 
 class Replayed(Exception):
@@ -69,7 +80,7 @@ class Claim:
         row = rows[0]
         if row["fingerprint"] != fingerprint:
             raise UnprocessableError(f"{HEADER}: this key was used for another request; take a new one for each")
-        body = self._db.vault.open(row["body"], label=self._label)
+        body = self._db.vault.open(row["body"], label=_label(*self._id))
         raise Replayed(web.Response(status=row["status"], body=body, headers=row["headers"] | {"Idempotent-Replayed": "true"}))
 
     async def settle(self, response: web.StreamResponse | None) -> None:
@@ -79,11 +90,7 @@ class Claim:
             await self._db.execute(_DROP, *self._id)
             return
         headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-        await self._db.execute(_KEEP, *self._id, response.status, headers, self._db.vault.seal(bytes(body), label=self._label))
-
-    @property
-    def _label(self) -> str:
-        return "answer " + " ".join(self._id)
+        await self._db.execute(_KEEP, *self._id, response.status, headers, self._db.vault.seal(bytes(body), label=_label(*self._id)))
 
 
 CLAIM = web.RequestKey("claim", Claim)

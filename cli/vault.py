@@ -1,9 +1,6 @@
 """``sightline vault``: the keys of what is sealed in the database, and how they are replaced."""
 
-import os
-import secrets
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -69,6 +66,8 @@ def rotate(
             "secret_key: comes from the settings; replace it there, add the former to old_secret_keys, then: sightline vault reseal"
         )
 
+    from core.secrets import OLD_KEYS_FILE, add_key
+
     async def alone(db: "Database") -> None:
         rows = await db.fetch(
             "select count(*) as n from pg_stat_activity "
@@ -78,11 +77,9 @@ def rotate(
             raise ConflictError("vault: other processes use this database and would not know the new key; stop them first")
 
     run_async(_with_database(settings, alone))
-    _add_key(settings.data_dir)
+    add_key(settings.data_dir)
     run_async(_with_database(settings, lambda db: _reseal(db, settings, as_json=as_json)))
     if retire:
-        from core.secrets import OLD_KEYS_FILE
-
         (settings.data_dir / OLD_KEYS_FILE).unlink(missing_ok=True)
         run_async(_with_database(settings, _forget_keys))
     elif not as_json:
@@ -91,6 +88,7 @@ def rotate(
 
 def _columns() -> "tuple[SealedColumn, ...]":
     """Return every sealed column of all rooms."""
+    from api.idempotency import SEALED as ANSWERS
     from api.jobs.record import SEALED as JOBS
     from api.webhooks.store import SEALED as WEBHOOKS
     from enrollment.store import SEALED as GALLERY
@@ -100,7 +98,7 @@ def _columns() -> "tuple[SealedColumn, ...]":
     from sightings.people_store import SEALED as PERSONS
     from sightings.store import SEALED as SIGHTINGS
 
-    return (*GALLERY, *JOBS, *SIGHTINGS, *FEEDBACK, *CASES, *PERSONS, *CAMERAS, *WEBHOOKS)
+    return (*GALLERY, *JOBS, *SIGHTINGS, *FEEDBACK, *CASES, *PERSONS, *CAMERAS, *WEBHOOKS, *ANSWERS)
 
 
 async def _with_database(settings: Settings, work: "Callable[[Database], Awaitable[None]]") -> None:
@@ -134,23 +132,3 @@ async def _reseal(db: "Database", settings: Settings, *, as_json: bool) -> None:
 
 async def _forget_keys(db: "Database") -> None:
     await db.execute("delete from vault_key where key_id <> $1", db.vault.newest)
-
-
-def _add_key(data_dir: Path) -> None:
-    """Put a new key before the present one; a crash at any place leaves a ring that opens everything."""
-    from core.secrets import KEY_BYTES, KEY_FILE, OLD_KEYS_FILE
-
-    present, former = data_dir / KEY_FILE, data_dir / OLD_KEYS_FILE
-    keys = present.read_bytes() + (former.read_bytes() if former.exists() else b"")
-    _write(former, keys)
-    _write(present, secrets.token_bytes(KEY_BYTES))
-
-
-def _write(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

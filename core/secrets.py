@@ -9,7 +9,8 @@ import base64
 import binascii
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +77,20 @@ def open_vault(data_dir: Path, key: SecretStr | None = None, old: Sequence[Secre
         raise SettingsError(f"{path}: {err.strerror}; the data folder must be writable and the key file readable") from err
 
 
+def add_key(data_dir: Path) -> None:
+    """Put a new key before those of a data folder; a crash at any place leaves a ring that opens everything.
+
+    Raises:
+        SettingsError: a key file is damaged.
+    """
+    present, former = data_dir / KEY_FILE, data_dir / OLD_KEYS_FILE
+    ring = [*_keys_in(present), *(_keys_in(former) if former.exists() else ())]
+    for path, data in ((former, b"".join(ring)), (present, secrets.token_bytes(KEY_BYTES))):
+        with _draft(path, data) as draft:
+            draft.replace(path)
+        _sync_folder(data_dir)
+
+
 def _keys_in(path: Path) -> list[bytes]:
     data = path.read_bytes()
     if not data or len(data) % KEY_BYTES:
@@ -95,18 +110,25 @@ def _decoded(key: SecretStr, where: str) -> bytes:
 
 def _make_key(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{KEY_FILE}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
+    with _draft(path, secrets.token_bytes(KEY_BYTES)) as draft:
         try:
             os.link(draft, path)
         except FileExistsError:
             return  # another process was first; its key counts
         _sync_folder(path.parent)
+
+
+@contextmanager
+def _draft(path: Path, data: bytes) -> Iterator[Path]:
+    """Write a file of the owner's only beside a path, whole and on the disk, and remove what is left of it."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield draft
     finally:
         draft.unlink(missing_ok=True)
 

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,12 @@ from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
 from api.app import build_app
+from api.idempotency import SEALED
 from api.services import ApiServices
+from core.adapters.postgres import open_database
 from core.ports import Database
+from core.sealing import reseal
+from core.vault import Vault
 from tests.builders.api import ADMIN, PaperEnroller, services
 
 ADA = {"name": "Ada Lovelace"}
@@ -116,6 +122,22 @@ async def test_keys_of_different_clients_never_meet_and_answers_are_sealed(clien
     assert b"Ada" not in row["body"]
     await db.execute("update idempotent_request set actor = 'key:somebody else'")
     assert (await post(client, ADA, "k1"))[0] == 409  # done again: the name is taken
+
+
+async def test_an_answer_is_replayed_after_its_key_was_replaced(
+    fresh_postgres_url: str, tmp_path: Path, aiohttp_client: Callable[..., Awaitable[TestClient]]
+) -> None:
+    old, new, migrations = bytes(range(32)), bytes(range(32, 64)), files("deploy") / "migrations"
+    answers = []
+    for ring in ([old], [new, old], [new]):
+        async with open_database(fresh_postgres_url, data_dir=tmp_path, migrations=migrations, vault=Vault(ring)) as db:
+            if len(ring) == 2:
+                assert sum([some async for some in reseal(db, *SEALED)]) == 1
+                continue
+            client = await aiohttp_client(build_app(services(db)), headers=ADMIN)
+            answers.append(await post(client, ADA, "k1"))
+            await client.close()
+    assert [(status, replayed) for status, _, replayed in answers] == [(201, False), (201, True)]
 
 
 @pytest.mark.parametrize("bad", ["a b", "x" * 201, "\u00e9"])

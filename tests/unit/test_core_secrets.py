@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from core.errors import SettingsError
-from core.secrets import KEY_FILE, SecretBox, open_secret_box
+from core.secrets import KEY_FILE, OLD_KEYS_FILE, SecretBox, add_key, open_secret_box
 
 
 def test_what_is_sealed_opens_again_after_a_restart(tmp_path: Path) -> None:
@@ -22,6 +22,18 @@ def test_the_key_file_is_its_owners_only_and_nothing_else_is_left(tmp_path: Path
     open_secret_box(tmp_path / "data")
     assert [path.name for path in (tmp_path / "data").iterdir()] == [KEY_FILE]
     assert stat.S_IMODE((tmp_path / "data" / KEY_FILE).stat().st_mode) == 0o600
+
+
+def test_a_key_is_added_before_the_former_ones_which_still_open(tmp_path: Path) -> None:
+    sealed = [open_secret_box(tmp_path).seal("first", label="l")]
+    for text in ("second", "third"):
+        add_key(tmp_path)
+        sealed.append(open_secret_box(tmp_path).seal(text, label="l"))
+    assert [open_secret_box(tmp_path).open(one, label="l") for one in sealed] == ["first", "second", "third"]
+    files = sorted(tmp_path.iterdir())
+    assert [path.name for path in files] == [KEY_FILE, OLD_KEYS_FILE]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o600, 0o600]
+    assert len({one[:5] for one in sealed}) == 3  # each under another key
 
 
 def test_the_same_text_never_looks_the_same(tmp_path: Path) -> None:
