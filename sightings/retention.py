@@ -70,6 +70,7 @@ def data_classes(settings: Settings) -> tuple[DataClass, ...]:
         _rows("alerts", own.alerts_days or all_of_it, "alert", "greatest(raised_at, last_at)", "when it was raised, or last grew"),
         _rows("photos set aside", settings.enrollment.set_aside_days, "set_aside", "created_at", "when it was sent"),
         _rows("answers to repeated requests", 1.0, "idempotent_request", "began_at", "when it was asked"),
+        _rows("requests of keys", 2.0, "api_key_day", "day::timestamptz", "when their day began"),
         _rows("sessions", 0.001, "api_session", "ends_at", "when it ended"),
         _elsewhere("jobs", settings.jobs.retention_days, "job", "finished_at", "when it ended"),
         _elsewhere("uploads", settings.storage.upload_keep_days, "upload", "created_at", "when it was asked for"),

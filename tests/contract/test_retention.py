@@ -16,6 +16,7 @@ from core.ports import Database
 from core.settings import AuditSettings, RetentionSettings, Settings, SightingSettings
 from sightings.retention import Retention, data_classes, kept_now
 from sightings.store import SightingStore
+from tests.builders.access import make_key
 from tests.builders.api import ADMIN, services
 from tests.builders.audit import draft, tamper
 from tests.builders.sightings import arrival
@@ -104,12 +105,16 @@ async def test_the_rest_goes_by_its_own_age(db: Database) -> None:
     await db.execute(
         "insert into event (at, kind, key, revision) values (now() - interval '8 days', 'camera', 'x', 1), (now(), 'camera', 'y', 1)"
     )
+    key_id = (await make_key(db)).key.key_id
+    days = "insert into api_key_day (key_id, day, requests) select $1, current_date - n, n from generate_series(0, 3) n"
+    await db.execute(days, uuid.UUID(key_id))
     audit = AuditStore(db)
     await audit.append([draft(number) for number in range(3)])
     await tamper(db, "update audit set at = at - interval '91 days' where seq < 3")
     await clean(db)
     assert await column(db, "select key x from idempotent_request") == ["new"]
     assert await column(db, "select watchlist x from alert") == ["59"]
+    assert await column(db, "select requests::text x from api_key_day order by day desc") == ["0", "1"]
     assert await column(db, "select key x from event") == ["y"]
     assert (await audit.query(AuditFilter(), limit=9))[0][-1].seq == 3
 
