@@ -81,7 +81,9 @@ def preflight(request: web.Request, settings: ApiSettings) -> web.Response | Non
         status=204,
         headers={
             "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
-            "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, X-Request-ID",
+            "Access-Control-Allow-Headers": (
+                "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, X-Api-Key, X-Purpose, X-Request-ID"
+            ),
             "Access-Control-Max-Age": "600",
         },
     )
