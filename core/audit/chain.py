@@ -86,9 +86,14 @@ class AuditKeys:
         """Tell whether the key of an id is here."""
         return key_id in self._keys
 
-    def mac(self, key_id: bytes, data: bytes) -> bytes:
-        """Return the HMAC-SHA256 under a key; of one that is not here, of no use."""
-        return hmac.digest(self._keys.get(key_id, b""), data, "sha256")
+    def mac(self, data: bytes) -> bytes:
+        """Return the HMAC-SHA256 under the newest key."""
+        return hmac.digest(self._keys[self.newest], data, "sha256")
+
+    def fits(self, key_id: bytes, data: bytes, mac: bytes) -> bool:
+        """Tell whether this is the HMAC-SHA256 under a key; nothing fits one that is not here."""
+        key = self._keys.get(key_id)
+        return key is not None and hmac.compare_digest(hmac.digest(key, data, "sha256"), mac)
 
 
 def canonical(entry: Entry) -> bytes:
@@ -119,7 +124,7 @@ def link(drafts: Iterable[Draft], *, seq: int, previous: bytes, at: datetime, ke
     entries: list[Entry] = []
     for number, draft in enumerate(drafts, seq + 1):
         bare = Entry(seq=number, at=at, draft=draft, key_id=keys.newest, previous=previous, hash=b"")
-        previous = keys.mac(keys.newest, canonical(bare))
+        previous = keys.mac(canonical(bare))
         entries.append(replace(bare, hash=previous))
     return entries
 
@@ -127,7 +132,7 @@ def link(drafts: Iterable[Draft], *, seq: int, previous: bytes, at: datetime, ke
 def sign_checkpoint(checkpoint: Checkpoint, keys: AuditKeys) -> Checkpoint:
     """Return a checkpoint that nobody without the key can make."""
     named = replace(checkpoint, key_id=keys.newest)
-    return replace(named, mac=keys.mac(keys.newest, _checkpoint_bytes(named)))
+    return replace(named, mac=keys.mac(_checkpoint_bytes(named)))
 
 
 class Checker:
@@ -155,7 +160,7 @@ class Checker:
     def begin(self) -> Break | None:
         """Check the checkpoint."""
         given = self._checkpoint
-        if given is None or hmac.compare_digest(self._keys.mac(given.key_id, _checkpoint_bytes(given)), given.mac):
+        if given is None or self._keys.fits(given.key_id, _checkpoint_bytes(given), given.mac):
             return None
         return Break(seq=given.seq, fault="checkpoint", text=f"the checkpoint at {given.seq} is forged: entries before it were removed")
 
@@ -216,7 +221,7 @@ class Checker:
 
     def _fits(self, entry: Entry, seq: int) -> bool:
         """Tell whether an entry was made for a place, whatever is before it."""
-        return hmac.compare_digest(self._keys.mac(entry.key_id, canonical(replace(entry, seq=seq, hash=b""))), entry.hash)
+        return self._keys.fits(entry.key_id, canonical(replace(entry, seq=seq, hash=b"")), entry.hash)
 
     def _explained(self, after: Entry | None) -> Break:
         """Say what became of an entry that does not fit, now that the one after it is known."""

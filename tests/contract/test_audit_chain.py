@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.audit.chain import AuditKeys, Checkpoint, sign_checkpoint
 from core.audit.store import AuditFilter, AuditStore, Verdict
 from core.errors import UnavailableError
 from core.ports import Database
@@ -122,6 +123,23 @@ async def test_an_anchor_proves_that_the_end_was_not_cut_even_if_the_head_was_se
     assert found(await chain.verify(anchor=(seq, head))) == (7, "tail_cut", "entry 7 to 9: removed from the end")
     await chain.append([draft(number) for number in range(7, 12)])
     assert found(await chain.verify(anchor=(seq, head))) == (9, "anchor", "entry 9: is not the one that the anchor names")
+
+
+@pytest.mark.parametrize("key", [b"", b"\x00" * 32])
+async def test_a_checkpoint_under_a_key_that_is_not_here_is_forged(db: Database, chain: AuditStore, key: bytes) -> None:
+    fourth = (await chain.query(AuditFilter(), limit=500))[0][-4]
+    nobodys = AuditKeys([key])
+    forged = sign_checkpoint(Checkpoint(seq=fourth.seq, hash=fourth.hash, pruned_at=datetime.now(UTC)), nobodys)
+    await tamper(db, "delete from audit where seq <= 4")
+    await db.execute(
+        "insert into audit_checkpoint (seq, hash, pruned_at, key_id, mac) values ($1, $2, $3, $4, $5)",
+        forged.seq,
+        forged.hash,
+        forged.pruned_at,
+        forged.key_id,
+        forged.mac,
+    )
+    assert found(await chain.verify()) == (4, "checkpoint", "the checkpoint at 4 is forged: entries before it were removed")
 
 
 async def test_since_begins_in_the_middle(db: Database, chain: AuditStore) -> None:
