@@ -132,10 +132,7 @@ class Authenticator:
 
     def count_stranger(self, request: web.Request) -> None:
         """Count a request without proof. Raises TooManyRequestsError: this address makes too many of them."""
-        verdict = self._take(self._strangers, self.bucket(request), self.settings.anonymous_per_minute)
-        if not verdict.allowed:
-            self._metrics.api_refused.labels("anonymous").inc()
-            raise TooManyRequestsError("too many requests from this address without a valid key", retry_s=verdict.retry_s)
+        self._require_room(request, cost=1)
 
     def require_login_allowed(self, request: web.Request, name: str) -> None:
         """Slow down whoever guesses passwords. Raises TooManyRequestsError: too many logins have failed."""
@@ -180,9 +177,12 @@ class Authenticator:
     async def _identify(self, request: web.Request) -> Identity:
         given = self._given(request)
         if given is not None:
-            if (key := KeyText.parse(given)) is not None and self._keys.known(key.public_id) is None:
+            key = KeyText.parse(given)
+            if key is None:
+                return await self.of_credential(given)
+            if self._keys.known(key.public_id) is None:
                 self._require_room(request)  # who tries keys one by one asks the database only so often
-            return await self.of_credential(given)
+            return await self._of_key(key)
         cookie = request.cookies.get(self.cookie_name(request), "")
         if not cookie:
             raise UnauthorizedError(HOW)
@@ -235,8 +235,8 @@ class Authenticator:
     async def _find_session(self, digest: bytes) -> SessionRecord | None:
         return await SessionStore(self._db).find(digest, idle_s=self.settings.session_idle_s)
 
-    def _require_room(self, request: web.Request) -> None:
-        verdict = self._take(self._strangers, self.bucket(request), self.settings.anonymous_per_minute, cost=0)
+    def _require_room(self, request: web.Request, *, cost: int = 0) -> None:
+        verdict = self._take(self._strangers, self.bucket(request), self.settings.anonymous_per_minute, cost=cost)
         if not verdict.allowed:
             self._metrics.api_refused.labels("anonymous").inc()
             raise TooManyRequestsError("too many requests from this address without a valid key", retry_s=verdict.retry_s)
