@@ -16,7 +16,7 @@ from core.secrets import SecretBox
 from core.settings import IngestSettings
 from ingest.capture import CameraConfig
 from ingest.gate import GateSettings
-from ingest.source import SourceOptions
+from ingest.opening import SourceOptions
 from ingest.urls import kind_of, redact
 from ingest.zones import Polygon, check_polygon
 

@@ -19,10 +19,10 @@ from core.outbound import AddressRefusedError
 from core.schema import FrameHeader, GateReason
 from ingest.encode import Planes, encode_planes
 from ingest.gate import Decision, GateSettings, MotionGate
+from ingest.opening import SourceInfo, SourceOptions
 from ingest.outbox import GatedFrame
 from ingest.pacing import Pacer, backoff_s
 from ingest.recordings import FrameSource, TimedFrame, open_frames
-from ingest.source import SourceInfo, SourceOptions
 from ingest.timestamps import CaptureClock
 
 RATE_WINDOW_S = 2.0  # the shown frame rate is measured over this long

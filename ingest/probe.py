@@ -7,8 +7,8 @@ from typing import Any
 
 from core.errors import UnavailableError, UnreadableMediaError
 from core.types import Image
+from ingest.opening import SourceInfo, SourceOptions
 from ingest.recordings import TimedFrame, open_frames
-from ingest.source import SourceInfo, SourceOptions
 
 MEASURE_S = 2.0  # the frame rate of a live stream is measured over this long
 

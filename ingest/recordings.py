@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Protocol
 
 from core.errors import NotFoundError, UnreadableMediaError
-from ingest.source import DecodeCounts, DecodedFrame, Source, SourceInfo, SourceOptions, open_source
+from ingest.opening import SourceInfo, SourceOptions
+from ingest.source import DecodeCounts, DecodedFrame, Source, open_source
 from ingest.urls import clips_in, kind_of, split_scheme
 
 USUAL_FRAME_S = 0.04  # between the last frame of a clip and the first of the next, when a clip has one frame only

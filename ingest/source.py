@@ -21,63 +21,20 @@ from av.stream import Discard
 from av.video.reformatter import ColorRange, Colorspace
 
 from core.errors import NotFoundError, SightlineError, UnavailableError, UnreadableMediaError
-from core.outbound import CAMERA_SCHEMES, Target, pin
 from core.types import U8, Image, check_array
 from ingest.encode import Matrix, Planes
-from ingest.urls import Kind, kind_of, redact, split_scheme
+from ingest.opening import MAX_PIXELS, SourceInfo, SourceOptions, opening_of
+from ingest.urls import Kind, redact
 
-MAX_PIXELS = 64_000_000  # width x height; 8K video has 33 megapixels, a bomb has thousands
 SILENT_ERRORS = 250  # packets in a row that can't be decoded (10 s at 25 fps) before a live stream is given up
 HD_WIDTH, HD_HEIGHT = 1280, 576
 """Untagged video of at least this width or more than this height is BT.709, else BT.601. A convention of players, not a standard."""
-STREAM_FORMATS = "mjpeg,mpjpeg,mpegts,mov,matroska,flv,h264,hevc,m4v,mpeg,mpegvideo,ogg,jpeg_pipe,image2pipe"
-"""What a client's URL may send over HTTP and RTMP: no playlists, which would lead anywhere."""
-FILE_FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,flv,asf,gif,ogg,mjpeg,ivf,obu,mxf,3gp,apng"
-"""Demuxers that a file may choose. Playlists are left out: a hostile file could make us read other files and hosts."""
-_WEB = "http,https,tls,tcp,httpproxy"
 _PLANAR = {"yuv420p": False, "yuvj420p": True}  # formats whose planes are taken as they are; True = full range by name
 _TAGGED: dict[int, Matrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt709"}
 """AVColorSpace to matrix: FCC and the two 601 flavours differ by less than a level; SMPTE 240M is nearest to 709."""
 _BT2020 = (9, 10)
 _UNSPECIFIED = 2
 _SWS = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceOptions:
-    """How to open and decode."""
-
-    open_timeout_s: float = 8.0
-    read_timeout_s: float = 8.0
-    """A stream that sends no picture for this long is frozen."""
-    threads: int = 1
-    """Decoder threads: 1 for cameras (least delay and least total work; see docs/ingest.md), 0 = as many as cores."""
-    skip_loop_filter: bool = False
-    """Leave out H.264's deblocking: 20 to 28 % less decoding, blockier pictures."""
-    allow: tuple[str, ...] | None = None
-    """The URL came from a client of the API: it may lead to the public internet and to these networks and hosts only, and no redirect or
-    playlist leads on from there. None = it came from who has the machine."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceInfo:
-    """What was found when the source was opened."""
-
-    kind: Kind
-    url: str
-    """Redacted."""
-    container: str
-    codec: str
-    width_px: int
-    height_px: int
-    fps: float | None
-    """As stated; cameras often state it wrongly."""
-    pixel_format: str
-    duration_s: float | None
-    live: bool
-    """No known end: a camera, not a recording."""
-    clocked: bool
-    """The timestamps come from the source, not from FFmpeg's guess of a frame rate."""
 
 
 @dataclass(slots=True)
@@ -221,17 +178,11 @@ def open_source(url: str, options: SourceOptions | None = None) -> Source:
         UnavailableError: a stream or device that does not answer or refuses.
     """
     options = options or SourceOptions()
-    shown, guarded = redact(url), dict[str, str]()
-    if options.allow is not None:
-        target = pin(url, allow=options.allow, schemes=CAMERA_SCHEMES)
-        url, guarded = target.pinned_url, _guarded(kind_of(target.pinned_url), target)
-    kind = kind_of(url)
-    if kind == "file" and Path(split_scheme(url)[1]).exists() and not Path(split_scheme(url)[1]).is_file():
-        raise UnreadableMediaError(f"{shown}: not a regular file; give a video file")  # a pipe could block for ever
-    address, demuxer, settings = _open_arguments(url, kind, options)
-    begin_s, timeouts = time.monotonic(), (options.open_timeout_s, options.read_timeout_s)
+    shown, opening = redact(url), opening_of(url, options)
+    kind, begin_s = opening.kind, time.monotonic()
     try:
-        container = av.open(address, "r", demuxer, options=settings | guarded, timeout=timeouts, metadata_errors="ignore")
+        timeouts = (options.open_timeout_s, options.read_timeout_s)
+        container = av.open(opening.address, "r", opening.demuxer, options=opening.settings, timeout=timeouts, metadata_errors="ignore")
     except av.error.FFmpegError as err:
         if kind != "file" and time.monotonic() - begin_s > 0.9 * options.open_timeout_s:  # cut off by PyAV, whatever FFmpeg calls it
             raise _silent(shown, options.open_timeout_s) from None
@@ -241,35 +192,6 @@ def open_source(url: str, options: SourceOptions | None = None) -> Source:
     except BaseException:
         container.close()
         raise
-
-
-def _guarded(kind: Kind, target: Target) -> dict[str, str]:
-    """Return the options with which nothing but the judged address is connected to."""
-    if kind == "http":
-        return {"headers": f"Host: {target.authority}\r\n", "max_redirects": "0", "format_whitelist": STREAM_FORMATS} | _only(_WEB)
-    return {"format_whitelist": STREAM_FORMATS} | _only("rtmp,rtmps,tcp,tls") if kind == "network" else {}
-
-
-def _only(protocols: str) -> dict[str, str]:
-    return {"protocol_whitelist": protocols}
-
-
-def _open_arguments(url: str, kind: Kind, options: SourceOptions) -> tuple[str, str | None, dict[str, str]]:
-    """Return PyAV's (address, demuxer, options) for a URL."""
-    scheme, rest = split_scheme(url)
-    quick = {"fflags": "nobuffer", "analyzeduration": "200000", "probesize": "100000"}  # opens in 0.3 s instead of 1.9 s
-    if kind == "rtsp":
-        transport = "udp" if scheme == "rtsp+udp" else "tcp"
-        socket_us = str(int(2e6 * max(options.open_timeout_s, options.read_timeout_s)))  # PyAV's own limits come first and tell why
-        rtsp = {"rtsp_transport": transport, "allowed_media_types": "video", "timeout": socket_us, "buffer_size": str(4 << 20)}
-        return f"{scheme.partition('+')[0]}://{rest}", "rtsp", quick | rtsp | _only("tcp,tls,udp,rtp,srtp")
-    if kind in ("http", "network"):
-        allowed = f"{_WEB},crypto" if kind == "http" else "tls,tcp,udp,rtp,rtmp,rtmps,rtmpt,srt,http,https"
-        slow = {"analyzeduration": "1000000", "probesize": "1000000"}
-        return url, None, slow | {"fflags": "nobuffer"} | _only(allowed)
-    if kind == "device":
-        return rest, "v4l2", {}
-    return f"file:{rest}", None, {"format_whitelist": FILE_FORMATS, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
 
 
 def _source_of(container: Any, kind: Kind, shown: str, options: SourceOptions) -> Source:

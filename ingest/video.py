@@ -9,7 +9,8 @@ from types import TracebackType
 
 from core.errors import NotFoundError, UnreadableMediaError
 from core.types import Image
-from ingest.source import DecodedFrame, Source, SourceInfo, SourceOptions, open_source
+from ingest.opening import SourceInfo, SourceOptions
+from ingest.source import DecodedFrame, Source, open_source
 
 AHEAD_FRAMES = 3  # enough to hide the decoder; 19 MB at 1080p
 USUAL_FPS = 25.0  # for recordings that state no rate and no timestamps

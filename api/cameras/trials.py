@@ -8,8 +8,8 @@ from aiohttp import web
 
 from api.work import Turns
 from core.jpeg import encode_jpeg
+from ingest.opening import SourceOptions
 from ingest.probe import Probe, probe_source
-from ingest.source import SourceOptions
 
 AT_ONCE = 2  # decoded pictures and threads
 MOST = 8

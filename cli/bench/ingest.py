@@ -120,7 +120,8 @@ def stage_costs(path: Path) -> Figures:
     """
     from ingest.encode import encode_planes
     from ingest.gate import GateSettings, MotionGate
-    from ingest.source import SourceOptions, open_source
+    from ingest.opening import SourceOptions
+    from ingest.source import open_source
 
     decode, beside, encode, rgb = _Stopwatch(), _Stopwatch(), _Stopwatch(), _Stopwatch()
     gate, kept, looks = MotionGate(GateSettings()), list[U8](), list[float]()

@@ -11,8 +11,9 @@ import numpy as np
 
 from core.types import U8, Image
 from ingest.encode import Planes
+from ingest.opening import SourceInfo
 from ingest.recordings import TimedFrame
-from ingest.source import ClipWriter, DecodeCounts, SourceInfo
+from ingest.source import ClipWriter, DecodeCounts
 
 
 def coloured(colour: tuple[int, int, int], *, width: int = 96, height: int = 64) -> Image:

@@ -21,8 +21,8 @@ from core.ports import Database
 from core.secrets import SecretBox
 from core.settings import OutboundSettings
 from ingest.cameras import CameraSpec, CameraStore
+from ingest.opening import SourceOptions
 from ingest.probe import probe_source
-from ingest.source import SourceOptions
 from tests.builders.api import ADMIN, services
 from tests.builders.clips import write_clip
 from tests.builders.rtsp import Mood, RtspServer, access_units

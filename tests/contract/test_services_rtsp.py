@@ -8,7 +8,8 @@ import pytest
 from cli.services.annexb import Clip, read_clip
 from cli.services.rtsp import RtspServer
 from core.errors import UnavailableError
-from ingest.source import ClipWriter, SourceOptions, open_source
+from ingest.opening import SourceOptions
+from ingest.source import ClipWriter, open_source
 
 FPS = 20
 

@@ -14,10 +14,10 @@ from core.metrics import Metrics
 from ingest.camera import CameraWorker
 from ingest.capture import CameraConfig, CaptureContext
 from ingest.gate import GateSettings
+from ingest.opening import SourceOptions
 from ingest.probe import probe_source
 from ingest.publish import DirectPublisher
 from ingest.recordings import FrameSource, open_frames
-from ingest.source import SourceOptions
 from ingest.video import read_video
 from tests.builders.clips import write_clip
 from tests.builders.rtsp import Mood, RtspServer, access_units

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from core.errors import NotFoundError, UnreadableMediaError
+from ingest.opening import SourceOptions
 from ingest.recordings import open_frames
-from ingest.source import ClipWriter, DecodedFrame, SourceOptions, ffmpeg_version, open_source
+from ingest.source import ClipWriter, DecodedFrame, ffmpeg_version, open_source
 from ingest.video import read_video
 from tests.builders.clips import coloured, write_clip
 
