@@ -32,7 +32,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST",
-        path="/v1/cameras/test",
+        path="/v1/camera-tests",
         handler=handlers.test_camera,
         tag="cameras",
         needs="cameras.write",

@@ -79,7 +79,7 @@ async def test_roles_read_or_act_or_manage(client: Client) -> None:
         ("POST", "/v1/cases", {"title": "x"}, {"viewer": 403, "operator": 201, "service": 403, "enroller": 403}),
         ("PATCH", "/v1/watchlists/banned", {"sound": "chime"}, {"viewer": 403, "operator": 403, "service": 403, "enroller": 403}),
         ("PATCH", "/v1/cameras/door", {"enabled": False}, {"viewer": 403, "operator": 403, "service": 403, "enroller": 403}),
-        ("POST", "/v1/cameras/test", {"url": "rtsp://192.168.1.2/1"}, {"viewer": 403, "operator": 403, "service": 403, "enroller": 403}),
+        ("POST", "/v1/camera-tests", {"url": "rtsp://192.168.1.2/1"}, {"viewer": 403, "operator": 403, "service": 403, "enroller": 403}),
         ("GET", "/v1/alerts", None, {"viewer": 200, "operator": 200, "service": 200, "enroller": 403}),
         ("GET", "/v1/cases", None, {"viewer": 200, "operator": 200, "service": 403, "enroller": 403}),
     ]
