@@ -10,8 +10,16 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 
 from api.live.hub import EventHub
+from core.events import Told, tell_each
+from core.ports import Database
 
 WAIT_S = 5.0
+
+
+async def told(db: Database, count: int, **where: Any) -> None:
+    """Tell of changes of the gallery."""
+    async with db.transaction() as tx:
+        await tell_each(tx, "gallery", [Told(key=f"g{n}", revision=n, **where) for n in range(1, count + 1)])
 
 
 @asynccontextmanager

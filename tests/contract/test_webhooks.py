@@ -22,11 +22,11 @@ from api.services import ApiServices
 from api.webhooks.dispatch import Dispatcher, dispatcher_of
 from api.webhooks.store import SEALED, DeliveryStore, WebhookStore
 from api.webhooks.wants import Wants, pause_s, retry_s, signature
-from core.events import Told, tell_each
 from core.ports import Database
 from core.sealing import count
 from core.settings import OutboundSettings
 from tests.builders.api import ADMIN, services
+from tests.builders.live import told
 from tests.builders.sightings import ALICE, NOW_S, arrival
 from tests.builders.webhooks import WAIT_S, Receiver, receiver
 
@@ -71,11 +71,6 @@ async def settled(client: TestClient, webhook: dict[str, Any], state: str, count
         while len(found := await deliveries(client, webhook, f"?state={state}")) < count:  # noqa: ASYNC110 - it lies in the database
             await asyncio.sleep(0.02)
     return found
-
-
-async def told(db: Database, count: int, **where: Any) -> None:
-    async with db.transaction() as tx:
-        await tell_each(tx, "gallery", [Told(key=f"g{n}", revision=n, **where) for n in range(1, count + 1)])
 
 
 @asynccontextmanager
