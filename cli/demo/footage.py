@@ -91,7 +91,7 @@ def ensure_footage(
     with ThreadPoolExecutor(max(1, len(missing)), thread_name_prefix="footage") as pool:
         try:
             list(pool.map(render, range(len(missing))))
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the other painters stop, for the pool waits for them
             stop.set()
             raise
     return paths
