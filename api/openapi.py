@@ -84,7 +84,7 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
 
 
 def _parameter(route: Route, name: str) -> dict[str, Any]:
-    if name not in route.names:
+    if name.endswith("_id"):
         return _ID
     return _NAME if route.failure is None else {"type": "string"}  # names of other systems are any text
 

@@ -33,6 +33,7 @@ class Route:
 
     method: Method
     path: str
+    """A parameter that ends in ``_id`` is an id; any other is a name."""
     handler: Handler
     summary: str
     tag: str
@@ -40,8 +41,6 @@ class Route:
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     """JSON."""
-    names: frozenset[str] = frozenset()
-    """Path parameters that are names; the others are ids."""
     form: type[BaseModel] | None = None
     """multipart/form-data; fields of type bytes are files."""
     content: Media | None = None

@@ -1,28 +1,27 @@
 """Routes of this area."""
 
+from functools import partial
+
 from api.cameras import handlers, models
 from api.route import Media, Route
 
-_NAMES = frozenset(("name",))
+_read = partial(Route, tag="cameras", needs="cameras.read")
+_write = partial(Route, tag="cameras", needs="cameras.write")
 
 ROUTES: tuple[Route, ...] = (
-    Route(
+    _read(
         method="GET",
         path="/v1/cameras",
         handler=handlers.list_cameras,
-        tag="cameras",
-        needs="cameras.read",
         summary="List cameras and how they are",
         query=models.CameraQuery,
         answers={200: models.CameraList},
         errors=(422,),
     ),
-    Route(
+    _write(
         method="POST",
         path="/v1/cameras",
         handler=handlers.create_camera,
-        tag="cameras",
-        needs="cameras.write",
         audit="camera.create",
         summary="Add a camera",
         description="Files, devices and addresses that the settings `outbound` do not allow are refused.",
@@ -30,12 +29,10 @@ ROUTES: tuple[Route, ...] = (
         answers={201: models.CameraView},
         errors=(409, 422),
     ),
-    Route(
+    _write(
         method="POST",
         path="/v1/camera-tests",
         handler=handlers.test_camera,
-        tag="cameras",
-        needs="cameras.write",
         audit="camera.test",
         summary="Try a camera's URL",
         description="Connects, and answers what the stream is and its first picture; or `ok: false` and why there is none.",
@@ -43,23 +40,17 @@ ROUTES: tuple[Route, ...] = (
         answers={200: models.CameraTest},
         errors=(422,),
     ),
-    Route(
+    _read(
         method="GET",
         path="/v1/cameras/{name}",
-        names=_NAMES,
         handler=handlers.get_camera,
-        tag="cameras",
-        needs="cameras.read",
         summary="Show a camera and how it is",
         answers={200: models.CameraView},
     ),
-    Route(
+    _write(
         method="PATCH",
         path="/v1/cameras/{name}",
-        names=_NAMES,
         handler=handlers.update_camera,
-        tag="cameras",
-        needs="cameras.write",
         audit="camera.update",
         summary="Change a camera",
         description="Whoever runs it follows within seconds.",
@@ -67,26 +58,20 @@ ROUTES: tuple[Route, ...] = (
         answers={200: models.CameraView},
         errors=(412, 422),
     ),
-    Route(
+    _write(
         method="DELETE",
         path="/v1/cameras/{name}",
-        names=_NAMES,
         handler=handlers.delete_camera,
-        tag="cameras",
-        needs="cameras.write",
         audit="camera.delete",
         summary="Forget a camera and its credentials",
         description="What it saw stays.",
         answers={200: models.CameraRemoved},
         errors=(412,),
     ),
-    Route(
+    _read(
         method="GET",
         path="/v1/cameras/{name}/snapshot.jpg",
-        names=_NAMES,
         handler=handlers.get_snapshot,
-        tag="cameras",
-        needs="cameras.read",
         audit="camera.snapshot",
         summary="A camera's picture now",
         description="Connects to the camera. 424 says in one line why there is no picture.",

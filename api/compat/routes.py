@@ -87,7 +87,7 @@ _COMPREFACE: tuple[tuple[Method, str, Handler, Permission, str, Mapping[str, Any
         compreface.compreface_rename_subject,
         "subjects.erase",
         "subject.update",
-        {"body": c.SubjectBody, "answers": {200: c.Updated}, "names": frozenset({"subject"})},
+        {"body": c.SubjectBody, "answers": {200: c.Updated}},
     ),
     (
         "DELETE",
@@ -95,7 +95,7 @@ _COMPREFACE: tuple[tuple[Method, str, Handler, Permission, str, Mapping[str, Any
         compreface.compreface_delete_subject,
         "subjects.erase",
         "subject.erase",
-        {"answers": {200: c.SubjectDeleted}, "names": frozenset({"subject"})},
+        {"answers": {200: c.SubjectDeleted}},
     ),
 )
 _DEEPSTACK: tuple[tuple[Method, str, Handler, Permission, str, Mapping[str, Any]], ...] = (

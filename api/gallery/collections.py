@@ -24,7 +24,6 @@ from enrollment.collections import Collection, CollectionChange, CollectionStore
 from enrollment.record import Receipt
 
 ERASED_AT_ONCE = 500  # people a request erases: some seconds
-PATH_NAMES = frozenset({"collection"})
 
 
 async def list_collections(request: web.Request) -> web.Response:

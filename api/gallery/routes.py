@@ -42,7 +42,6 @@ ROUTES: tuple[Route, ...] = (
         needs="subjects.read",
         audit="collection.read",
         summary="Show a gallery",
-        names=collections.PATH_NAMES,
         answers={200: models.CollectionView},
     ),
     Route(
@@ -53,7 +52,6 @@ ROUTES: tuple[Route, ...] = (
         needs="collections.write",
         audit="collection.update",
         summary="Change what is recorded of a gallery",
-        names=collections.PATH_NAMES,
         body=models.CollectionPatch,
         answers={200: models.CollectionView},
         errors=(
@@ -73,7 +71,6 @@ ROUTES: tuple[Route, ...] = (
             "It must be empty; with erase=true everybody in it is erased first. 202: there were more people than one "
             "request erases, or not every matcher has it yet."
         ),
-        names=collections.PATH_NAMES,
         query=models.EraseCollectionQuery,
         limit_s=UPLOAD_S,
         answers={200: models.CollectionErased, 202: models.CollectionErased},

@@ -1,5 +1,7 @@
 """Routes of this area."""
 
+from functools import partial
+
 from api.history import handlers, models, persons
 from api.history import person_models as people
 from api.route import UPLOAD_S, Route
@@ -9,101 +11,77 @@ _WHERE = (
     "Scores are exact cosines; the threshold follows from `fpir` and from how many sightings the filters leave."
 )
 
+_past = partial(Route, method="POST", tag="history", needs="history", description=_WHERE, answers={200: models.HistoryAnswer})
+_person = partial(Route, tag="persons", needs="history")
+
 ROUTES: tuple[Route, ...] = (
-    Route(
-        method="POST",
+    _past(
         path="/v1/history/search",
         handler=handlers.history_photo,
-        tag="history",
-        needs="history",
         audit="history.photo",
         summary="Where has the person on this photo been?",
-        description=_WHERE,
         form=models.HistoryForm,
         limit_s=UPLOAD_S,
-        answers={200: models.HistoryAnswer},
         errors=(422,),
     ),
-    Route(
-        method="POST",
+    _past(
         path="/v1/history/search/embedding",
         handler=handlers.history_embedding,
-        tag="history",
-        needs="history",
         audit="history.embedding",
         summary="Where has this embedding been?",
-        description=_WHERE,
         body=models.HistoryEmbedding,
-        answers={200: models.HistoryAnswer},
         errors=(422,),
     ),
-    Route(
-        method="POST",
+    _past(
         path="/v1/history/search/sighting",
         handler=handlers.history_sighting,
-        tag="history",
-        needs="history",
         audit="history.sighting",
         summary="Where else has this sighting's face been?",
-        description=_WHERE,
         body=models.HistorySighting,
-        answers={200: models.HistoryAnswer},
         errors=(404, 422),
     ),
-    Route(
-        method="POST",
+    _past(
         path="/v1/history/search/reference",
         handler=handlers.history_reference,
-        tag="history",
-        needs="history",
         audit="history.reference",
         summary="Where has this enrolled face been?",
-        description=_WHERE,
         body=models.HistoryReference,
-        answers={200: models.HistoryAnswer},
         errors=(404, 422),
     ),
-    Route(
+    _person(
         method="GET",
         path="/v1/persons",
         handler=persons.list_persons,
-        tag="persons",
-        needs="history",
         audit="persons.list",
         summary="List unknown persons",
         description="Strangers who came back are one person each. Who sees some cameras only is told what those saw.",
         query=people.PersonQuery,
         answers={200: people.PersonPage},
     ),
-    Route(
+    _person(
         method="GET",
         path="/v1/persons/{person_id}",
         handler=persons.get_person,
-        tag="persons",
-        needs="history",
         audit="person.read",
         summary="Show a person with its sightings",
         query=people.PersonDetailQuery,
         answers={200: people.PersonDetail},
         errors=(404,),
     ),
-    Route(
+    _person(
         method="PATCH",
         path="/v1/persons/{person_id}",
         handler=persons.update_person,
-        tag="persons",
-        needs="history",
         audit="person.change",
         summary="Label a person",
         body=people.PersonPatch,
         answers={200: people.PersonView},
         errors=(404, 412),
     ),
-    Route(
+    _person(
         method="POST",
         path="/v1/persons/{person_id}/name",
         handler=persons.give_person_name,
-        tag="persons",
         needs="subjects.write",
         audit="person.name",
         summary="Say who a person is",
@@ -112,57 +90,49 @@ ROUTES: tuple[Route, ...] = (
         answers={200: people.NamedAnswer, 202: people.NamedAnswer},
         errors=(404, 409, 422),
     ),
-    Route(
+    _person(
         method="DELETE",
         path="/v1/persons/{person_id}/name",
         handler=persons.take_person_name,
-        tag="persons",
         needs="subjects.write",
         audit="person.unname",
         summary="Undo the naming of a person",
         answers={200: people.PersonView, 202: people.PersonView},
         errors=(404, 409),
     ),
-    Route(
+    _person(
         method="POST",
         path="/v1/persons/{person_id}/merge",
         handler=persons.merge_persons,
-        tag="persons",
-        needs="history",
         audit="person.merge",
         summary="Make two persons one",
         body=people.MergePersons,
         answers={200: people.PersonView},
         errors=(404, 409, 422),
     ),
-    Route(
+    _person(
         method="POST",
         path="/v1/persons/{person_id}/unmerge",
         handler=persons.unmerge_person,
-        tag="persons",
-        needs="history",
         audit="person.unmerge",
         summary="Undo the last merge into a person",
         answers={200: people.PersonView},
         errors=(404, 409),
     ),
-    Route(
+    _person(
         method="POST",
         path="/v1/persons/{person_id}/split",
         handler=persons.split_person,
-        tag="persons",
-        needs="history",
         audit="person.split",
         summary="Make some of a person's sightings another person",
         body=people.SplitPerson,
         answers={201: people.PersonView},
         errors=(404, 409),
     ),
-    Route(
+    _person(
         method="DELETE",
         path="/v1/persons/{person_id}",
         handler=persons.forget_person,
-        tag="persons",
         needs="subjects.erase",
         audit="person.erase",
         summary="Erase faces and pictures of a person",

@@ -1,76 +1,54 @@
 """Routes of this area."""
 
+from functools import partial
+
 from api.route import UPLOAD_S, Route
 from api.search import handlers, models
 
 _WHO = "Candidates with the threshold in use and the chance that a stranger reaches it. Filters leave k candidates where so many are there."
 
+_asked = partial(Route, method="POST", tag="search", needs="search", errors=(404, 422))
+_photo = partial(_asked, limit_s=UPLOAD_S)
+_known_face = partial(_asked, description=_WHO, answers={200: models.ProbeAnswer})
+
 ROUTES: tuple[Route, ...] = (
-    Route(
-        method="POST",
+    _photo(
         path="/v1/search",
         handler=handlers.search,
-        tag="search",
-        needs="search",
         audit="search.photo",
         summary="Who is on this photo?",
         description=_WHO,
         form=models.SearchForm,
-        limit_s=UPLOAD_S,
         answers={200: models.SearchAnswer},
-        errors=(404, 422),
     ),
-    Route(
-        method="POST",
+    _known_face(
         path="/v1/search/embedding",
         handler=handlers.search_embedding,
-        tag="search",
-        needs="search",
         audit="search.embedding",
         summary="Who has this embedding?",
-        description=_WHO,
         body=models.EmbeddingSearch,
-        answers={200: models.ProbeAnswer},
-        errors=(404, 422),
     ),
-    Route(
-        method="POST",
+    _known_face(
         path="/v1/search/sighting",
         handler=handlers.search_sighting,
-        tag="search",
-        needs="search",
         audit="search.sighting",
         summary="Who is it that was seen?",
-        description=_WHO,
         body=models.SightingSearch,
-        answers={200: models.ProbeAnswer},
-        errors=(404, 422),
     ),
-    Route(
-        method="POST",
+    _known_face(
         path="/v1/search/reference",
         handler=handlers.search_reference,
-        tag="search",
-        needs="search",
         audit="search.reference",
         summary="Who looks like this enrolled face?",
-        description=_WHO,
         body=models.ReferenceSearch,
-        answers={200: models.ProbeAnswer},
-        errors=(404, 422),
     ),
-    Route(
-        method="POST",
+    _photo(
         path="/v1/verify",
         handler=handlers.verify,
-        tag="search",
-        needs="search",
         audit="search.verify",
         summary="Are these two one person?",
         description="Compares the best faces of two photos, or that of one photo with a subject's references.",
         form=models.VerifyForm,
-        limit_s=UPLOAD_S,
         answers={200: models.VerifyAnswer},
-        errors=(404, 422),
     ),
 )

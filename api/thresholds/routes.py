@@ -4,7 +4,6 @@ from api.route import Route
 from api.thresholds import handlers, models
 
 _PLACE = "/v1/thresholds/{level}/{key}"
-_NAMES = frozenset({"level", "key"})
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -42,7 +41,6 @@ ROUTES: tuple[Route, ...] = (
         needs="thresholds.read",
         audit="threshold.read",
         summary="Show the threshold of a place, and what it means now",
-        names=_NAMES,
         answers={200: models.ThresholdAnswer},
         errors=(404,),
     ),
@@ -58,7 +56,6 @@ ROUTES: tuple[Route, ...] = (
             "`level` is deployment (key `default`), collection, watchlist, camera (their names) or subject (its id). Every recognizer and "
             "API process follows within a second. `warning` says what it does to strangers where that is careless."
         ),
-        names=_NAMES,
         body=models.ThresholdBody,
         answers={200: models.ThresholdAnswer},
         errors=(404, 412, 422),
@@ -72,7 +69,6 @@ ROUTES: tuple[Route, ...] = (
         audit="threshold.delete",
         summary="Set nothing at a place any more",
         description="Answers what was set.",
-        names=_NAMES,
         answers={200: models.ThresholdView},
         errors=(404, 412),
     ),

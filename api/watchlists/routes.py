@@ -1,103 +1,84 @@
 """Routes of this area."""
 
+from functools import partial
+
 from api.route import Route
 from api.watchlists import handlers, models
 
-_NAMES = frozenset(("name",))
+_read = partial(Route, tag="watchlists", needs="watchlists.read")
+_write = partial(Route, tag="watchlists", needs="watchlists.write")
 
 ROUTES: tuple[Route, ...] = (
-    Route(
+    _read(
         method="GET",
         path="/v1/watchlists",
         handler=handlers.list_watchlists,
-        tag="watchlists",
-        needs="watchlists.read",
         summary="List watchlists",
         query=models.WatchlistQuery,
         answers={200: models.WatchlistPage},
         errors=(404, 422),
     ),
-    Route(
+    _write(
         method="POST",
         path="/v1/watchlists",
         handler=handlers.create_watchlist,
-        tag="watchlists",
-        needs="watchlists.write",
         audit="watchlist.create",
         summary="Make a watchlist",
         body=models.NewWatchlist,
         answers={201: models.WatchlistView},
         errors=(404, 409, 422),
     ),
-    Route(
+    _read(
         method="GET",
         path="/v1/watchlists/{name}",
-        names=_NAMES,
         handler=handlers.get_watchlist,
-        tag="watchlists",
-        needs="watchlists.read",
         summary="Show a watchlist",
         answers={200: models.WatchlistView},
     ),
-    Route(
+    _write(
         method="PATCH",
         path="/v1/watchlists/{name}",
-        names=_NAMES,
         handler=handlers.update_watchlist,
-        tag="watchlists",
-        needs="watchlists.write",
         audit="watchlist.update",
         summary="Change what a watchlist asks for",
         body=models.WatchlistPatch,
         answers={200: models.WatchlistView},
         errors=(409, 412, 422),
     ),
-    Route(
+    _write(
         method="DELETE",
         path="/v1/watchlists/{name}",
-        names=_NAMES,
         handler=handlers.delete_watchlist,
-        tag="watchlists",
-        needs="watchlists.write",
         audit="watchlist.delete",
         summary="Remove a watchlist",
         description="Its alerts stay.",
         answers={200: models.WatchlistRemoved},
         errors=(412,),
     ),
-    Route(
+    _read(
         method="GET",
         path="/v1/watchlists/{name}/subjects",
-        names=_NAMES,
         handler=handlers.list_watchlist_subjects,
-        tag="watchlists",
-        needs="watchlists.read",
         audit="watchlist.subjects",
         summary="List the subjects of a watchlist",
         query=models.MemberQuery,
         answers={200: models.MemberPage},
         errors=(422,),
     ),
-    Route(
+    _write(
         method="POST",
         path="/v1/watchlists/{name}/subjects",
-        names=_NAMES,
         handler=handlers.add_watchlist_subjects,
-        tag="watchlists",
-        needs="watchlists.write",
         audit="watchlist.add",
         summary="Put subjects on a watchlist, all or none",
         body=models.NewMembers,
         answers={200: models.MembersAdded},
         errors=(409,),
     ),
-    Route(
+    _write(
         method="DELETE",
         path="/v1/watchlists/{name}/subjects/{subject_id}",
-        names=_NAMES,
         handler=handlers.remove_watchlist_subject,
-        tag="watchlists",
-        needs="watchlists.write",
         audit="watchlist.remove",
         summary="Take a subject off a watchlist",
         answers={200: models.MemberRemoved},

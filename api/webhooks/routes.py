@@ -1,23 +1,22 @@
 """Routes of this area."""
 
-from typing import Any
+from functools import partial
 
 from api.route import Route
 from api.webhooks import handlers, models
 
 _WEBHOOK = "/v1/webhooks/{webhook_id}"
-_SAME: dict[str, Any] = {"tag": "webhooks", "needs": "webhooks.write"}
+_route = partial(Route, tag="webhooks", needs="webhooks.write")
 
 ROUTES: tuple[Route, ...] = (
-    Route(
+    _route(
         method="GET",
         path="/v1/webhooks",
         handler=handlers.list_webhooks,
         summary="List webhooks",
         answers={200: models.WebhookList},
-        **_SAME,
     ),
-    Route(
+    _route(
         method="POST",
         path="/v1/webhooks",
         handler=handlers.create_webhook,
@@ -27,10 +26,9 @@ ROUTES: tuple[Route, ...] = (
         body=models.NewWebhook,
         answers={201: models.WebhookCreated},
         errors=(409, 422),
-        **_SAME,
     ),
-    Route(method="GET", path=_WEBHOOK, handler=handlers.get_webhook, summary="Show a webhook", answers={200: models.WebhookView}, **_SAME),
-    Route(
+    _route(method="GET", path=_WEBHOOK, handler=handlers.get_webhook, summary="Show a webhook", answers={200: models.WebhookView}),
+    _route(
         method="PATCH",
         path=_WEBHOOK,
         handler=handlers.update_webhook,
@@ -39,9 +37,8 @@ ROUTES: tuple[Route, ...] = (
         body=models.WebhookPatch,
         answers={200: models.WebhookView},
         errors=(409, 412, 422),
-        **_SAME,
     ),
-    Route(
+    _route(
         method="DELETE",
         path=_WEBHOOK,
         handler=handlers.delete_webhook,
@@ -49,9 +46,8 @@ ROUTES: tuple[Route, ...] = (
         summary="Remove a webhook with its deliveries",
         answers={200: models.WebhookRemoved},
         errors=(412,),
-        **_SAME,
     ),
-    Route(
+    _route(
         method="POST",
         path=f"{_WEBHOOK}/secret",
         handler=handlers.renew_webhook_secret,
@@ -59,9 +55,8 @@ ROUTES: tuple[Route, ...] = (
         summary="Replace the secret of a webhook",
         description="The old one signs nothing any more.",
         answers={200: models.SecretView},
-        **_SAME,
     ),
-    Route(
+    _route(
         method="POST",
         path=f"{_WEBHOOK}/test",
         handler=handlers.test_webhook,
@@ -69,9 +64,8 @@ ROUTES: tuple[Route, ...] = (
         summary="Post a test to a webhook now",
         description="The answer says what became of it, with 200 also when it failed; it is not tried again.",
         answers={200: models.DeliveryView},
-        **_SAME,
     ),
-    Route(
+    _route(
         method="GET",
         path=f"{_WEBHOOK}/deliveries",
         handler=handlers.list_deliveries,
@@ -79,18 +73,16 @@ ROUTES: tuple[Route, ...] = (
         query=models.DeliveryQuery,
         answers={200: models.DeliveryPage},
         errors=(422,),
-        **_SAME,
     ),
-    Route(
+    _route(
         method="POST",
         path=f"{_WEBHOOK}/deliveries/{{delivery_id}}/replay",
         handler=handlers.replay_delivery,
         audit="webhook.replay",
         summary="Deliver something once more",
         answers={202: models.DeliveryView},
-        **_SAME,
     ),
-    Route(
+    _route(
         method="POST",
         path=f"{_WEBHOOK}/replay",
         handler=handlers.replay_webhook,
@@ -99,6 +91,5 @@ ROUTES: tuple[Route, ...] = (
         body=models.ReplayRange,
         answers={202: models.ReplayAnswer},
         errors=(422,),
-        **_SAME,
     ),
 )
