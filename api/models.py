@@ -2,9 +2,9 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 LATEST_UNIX_S = 20_000_000_000
 """In the year 2603; pydantic takes larger numbers for milliseconds."""
@@ -42,6 +42,9 @@ Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f
 """Text on one line, without control characters."""
 Prose = Annotated[str, Field(max_length=4000, pattern=r"^[^\x00]*$")]
 """Text of any number of lines."""
+Remark = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00]+$")]
+"""The same, but not empty: what somebody has to say."""
+Id = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", json_schema_extra={"format": "uuid"})]
 Limit = Annotated[int, Field(ge=1, le=500, description="Most rows of a page.")]
 CursorText = Annotated[str, Field(max_length=1200, pattern=r"^[A-Za-z0-9_=-]*$", description="`next_cursor` of the page before.")]
 
@@ -56,6 +59,23 @@ class Query(BaseModel):
     """Query parameters; unknown ones are refused, so that a misspelt filter is never taken for none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PageQuery(Query):
+    """Which part of a list."""
+
+    limit: Limit = 50
+    cursor: CursorText | None = None
+
+
+class Patch(Query):
+    """What to change; what is absent stays."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("name at least one field to change")
+        return self
 
 
 class ErrorBody(Answer):

@@ -24,7 +24,7 @@ from api.access.models import (
 )
 from api.access.record import KeyRecord, UserRecord, permissions_of, principal_of
 from api.access.user_store import NewUser, UserStore, no_user
-from api.cursor import decode_name, encode_name
+from api.cursor import decode_name, page_by_name
 from api.errors import ForbiddenError, UnprocessableError, sensible
 from api.notes import note
 from api.principal import Principal, principal
@@ -102,17 +102,10 @@ async def revoke_key(request: web.Request) -> web.Response:
 async def list_users(request: web.Request) -> web.Response:
     """Return a page of users."""
     query = read_query(request, UserQuery)
-    with sensible():
-        after = decode_name(query.cursor) if query.cursor else ""
-    found = await _users(request).page(limit=query.limit + 1, after=after)
-    page = found[: query.limit]
+    found = await _users(request).page(limit=query.limit + 1, after=decode_name(query.cursor))
+    page, following = page_by_name(found, query.limit, lambda user: user.name)
     who = principal(request)
-    return answer(
-        UserPage(
-            users=[UserView.of(one) for one in page if who.covers(one.principal)],
-            next_cursor=encode_name(page[-1].name) if len(found) > query.limit else None,
-        )
-    )
+    return answer(UserPage(users=[UserView.of(one) for one in page if who.covers(one.principal)], next_cursor=following))
 
 
 async def create_user(request: web.Request) -> web.Response:

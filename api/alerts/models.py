@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from api.models import Answer, CursorText, Instant, Limit, Line, Query
+from api.models import Answer, Instant, Line, PageQuery, Query, Remark
 from sightings.alerts import AlertEntry, AlertFilter
 from sightings.record import AlertState, StoredAlert, at
 from sightings.watchlists import Sound
@@ -122,13 +122,11 @@ class AlertCountQuery(Query):
         )
 
 
-class AlertQuery(AlertCountQuery):
+class AlertQuery(AlertCountQuery, PageQuery):
     """Which alerts, and how many."""
 
     state: AlertState | None = None
     unacknowledged: Annotated[bool, Field(description="Only those that somebody must acknowledge and nobody has.")] = False
-    limit: Limit = 50
-    cursor: CursorText | None = None
 
 
 class AlertPage(Answer):
@@ -140,8 +138,6 @@ class AlertPage(Answer):
 
 class AlertCounts(Answer):
     """How many alerts there are."""
-
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     new: int
     acknowledged: int
@@ -164,4 +160,4 @@ class NewComment(Query):
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [{"text": "It was her sister."}]})
 
-    text: Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00]+$")]
+    text: Remark

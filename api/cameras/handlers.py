@@ -18,7 +18,7 @@ from api.cameras.models import (
     NewCamera,
 )
 from api.cameras.trials import TRIALS
-from api.cursor import decode_name, encode_name
+from api.cursor import decode_name, page_by_name
 from api.errors import BusyError, UnprocessableError, UnreachableError, sensible
 from api.images import picture
 from api.notes import note
@@ -35,8 +35,7 @@ from ingest.cameras import GATE, CameraRecord, CameraSpec, CameraStore
 async def list_cameras(request: web.Request) -> web.Response:
     """Return cameras and how they are."""
     query = read_query(request, CameraQuery)
-    with sensible():
-        after = decode_name(query.cursor) if query.cursor else ""
+    after = decode_name(query.cursor)
     who = principal(request)
     found = [
         camera
@@ -46,8 +45,7 @@ async def list_cameras(request: web.Request) -> web.Response:
         and query.group in (None, *camera.groups)
         and query.region in (None, camera.region)
     ]
-    page = found[: query.limit]
-    following = encode_name(page[-1].name) if len(found) > query.limit else None
+    page, following = page_by_name(found, query.limit, lambda camera: camera.name)
     return answer(CameraList(cameras=page, next_cursor=following))
 
 

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
-from api.models import Answer, CursorText, Limit, Name, Query
+from api.models import Answer, CursorText, Limit, Name, Patch, Query
 from ingest.cameras import GATE, CameraRecord
 from ingest.probe import Probe
 
@@ -128,20 +128,12 @@ class NewCamera(_CameraBody):
     url: Url
 
 
-class CameraPatch(_CameraBody):
+class CameraPatch(_CameraBody, Patch):
     """What to change; what is absent stays. A `gate` replaces the one before."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"enabled": False}, {"max_fps": None}]}
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [{"enabled": False}, {"max_fps": None}]})
 
     url: Url = Field(default_factory=str)
-
-    @model_validator(mode="after")
-    def _something(self) -> "CameraPatch":
-        if not self.model_fields_set:
-            raise ValueError("name at least one field to change")
-        return self
 
 
 class CameraRemoved(Answer):

@@ -25,10 +25,10 @@ from api.cases.models import (
     NewCase,
     NewCaseNote,
     NewCaseSightings,
-    PageQuery,
 )
 from api.errors import sensible
 from api.images import picture
+from api.models import PageQuery
 from api.notes import note
 from api.principal import principal
 from api.route import answer, expected_version

@@ -3,16 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
-from api.models import Answer, CursorText, Limit, Line, Name, Prose, Query
+from api.models import Answer, Id, Line, Name, PageQuery, Patch, Prose, Query, Remark
 from api.sightings.models import SightingDetail
 from sightings.cases import CHANGEABLE, Case, CaseNote, CaseSighting, CaseState
 from sightings.record import at
 
 _EXAMPLE: dict[str, Any] = {"title": "Break-in at the north door", "description": "Night of 3 May", "owner": "guard-2", "legal_hold": True}
-Text = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00]+$")]
-SightingId = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", json_schema_extra={"format": "uuid"})]
 
 
 class CaseView(Answer):
@@ -41,13 +39,11 @@ class CaseView(Answer):
         return cls(**same, created_at=at(case.created_s), updated_at=at(case.updated_s))
 
 
-class CaseQuery(Query):
+class CaseQuery(PageQuery):
     """Which cases."""
 
     state: CaseState | None = None
     owner: Line | None = None
-    limit: Limit = 50
-    cursor: CursorText | None = None
 
 
 class CasePage(Answer):
@@ -69,24 +65,16 @@ class NewCase(Query):
     legal_hold: bool = False
 
 
-class CasePatch(Query):
+class CasePatch(Patch):
     """What to change; what is absent stays, null clears the owner."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"state": "closed"}, {"legal_hold": True}]}
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [{"state": "closed"}, {"legal_hold": True}]})
 
     title: Line = Field(default_factory=str)
     description: Prose = ""
     state: CaseState = "open"
     owner: Line | None = None
     legal_hold: bool = False
-
-    @model_validator(mode="after")
-    def _something(self) -> "CasePatch":
-        if not self.model_fields_set:
-            raise ValueError("name at least one field to change")
-        return self
 
     def changes(self) -> dict[str, Any]:
         """Return what is named."""
@@ -118,13 +106,6 @@ class CaseSightingView(Answer):
         return cls(**same, first_at=at(entry.first_s), added_at=at(entry.added_s), sighting=whole)
 
 
-class PageQuery(Query):
-    """Which part of a list."""
-
-    limit: Limit = 50
-    cursor: CursorText | None = None
-
-
 class CaseSightingPage(Answer):
     """Sightings in the order in which they were put into the case."""
 
@@ -141,8 +122,8 @@ class NewCaseSightings(Query):
         json_schema_extra={"examples": [{"sighting_ids": ["7b0c2f2e-2d8f-5a53-9d7e-0b5d2f1c9a10"], "note": "Tries the handle"}]},
     )
 
-    sighting_ids: Annotated[list[SightingId], Field(min_length=1, max_length=100)]
-    note: Text | None = Field(default=None, description="To each of them; replaces what was noted before.")
+    sighting_ids: Annotated[list[Id], Field(min_length=1, max_length=100)]
+    note: Remark | None = Field(default=None, description="To each of them; replaces what was noted before.")
 
 
 class CaseSightingsAdded(Answer):
@@ -163,7 +144,7 @@ class NewCaseNote(Query):
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [{"text": "Same jacket as on Monday."}]})
 
-    text: Text
+    text: Remark
 
 
 class CaseNoteView(Answer):

@@ -1,6 +1,7 @@
 """Routes of this area."""
 
 from api.cases import handlers, models
+from api.models import PageQuery
 from api.route import Media, Route
 
 ROUTES: tuple[Route, ...] = (
@@ -69,7 +70,7 @@ ROUTES: tuple[Route, ...] = (
         needs="cases.read",
         audit="case.sightings",
         summary="List the sightings of a case",
-        query=models.PageQuery,
+        query=PageQuery,
         answers={200: models.CaseSightingPage},
         errors=(422,),
     ),
@@ -103,7 +104,7 @@ ROUTES: tuple[Route, ...] = (
         needs="cases.read",
         audit="case.notes",
         summary="List the notes of a case",
-        query=models.PageQuery,
+        query=PageQuery,
         answers={200: models.CaseNotePage},
         errors=(422,),
     ),

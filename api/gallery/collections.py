@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from api.cursor import decode_name, encode_name
+from api.cursor import decode_name, page_by_name
 from api.errors import sensible
 from api.gallery.models import (
     CollectionErased,
@@ -30,11 +30,9 @@ async def list_collections(request: web.Request) -> web.Response:
     """Return a page of collections."""
     query = read_query(request, CollectionQuery)
     granted = principal(request).collections
-    with sensible():
-        after = decode_name(query.cursor) if query.cursor else ""
+    after = decode_name(query.cursor)
     found = await _store(request).page(None if granted is None else sorted(granted), after=after, limit=query.limit + 1)
-    page = found[: query.limit]
-    following = encode_name(page[-1].name) if len(found) > query.limit else None
+    page, following = page_by_name(found, query.limit, lambda collection: collection.name)
     return answer(CollectionPage(collections=[CollectionView.of(one) for one in page], next_cursor=following))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from api.cursor import decode_name, encode_name
+from api.cursor import decode_name, page_by_name
 from api.errors import sensible
 from api.gallery.asked import asked_subject, path_id, writable_collection
 from api.gallery.models import (
@@ -47,11 +47,9 @@ async def list_subjects(request: web.Request) -> web.Response:
         consent=query.consent,
         expired=query.expired,
     )
-    with sensible():
-        after = decode_name(query.cursor) if query.cursor else ""
+    after = decode_name(query.cursor)
     found = await find_subjects(services(request).db, collection, wanted, after=after, limit=query.limit + 1)
-    page = found[: query.limit]
-    following = encode_name(page[-1].name) if len(found) > query.limit else None
+    page, following = page_by_name(found, query.limit, lambda subject: subject.name)
     note(request, collection=collection, subjects=len(page))
     return answer(SubjectPage(subjects=[SubjectView.of(one) for one in page], next_cursor=following))
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from api.models import Answer, Instant, Query
-from api.search.models import Base64, Name, Score
+from api.models import Answer, Instant, Name, Query
+from api.search.models import Base64, Score
 from api.sightings.models import SightingView
 from core.schema import SightingOutcome
 

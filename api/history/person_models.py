@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from api.models import Answer, CursorText, Limit, Line, Query
-from api.search.models import Name
+from api.models import Answer, Line, Name, PageQuery, Query
 from api.sightings.models import SightingView
 from sightings.people_store import Person
 from sightings.record import at
@@ -36,14 +35,12 @@ class PersonView(Answer):
         return cls(**same, first_at=at(person.first_s), last_at=at(person.last_s), thumbnail=thumbnail)
 
 
-class PersonQuery(Query):
+class PersonQuery(PageQuery):
     """Which persons."""
 
     order: Annotated[Literal["newest", "most"], Field(description="Last seen first, or seen most often first.")] = "newest"
     min_sightings: Annotated[int, Field(ge=1, le=1_000_000, description="2 leaves out who never came back.")] = 2
     named: Annotated[bool | None, Field(description="Only those with a name, or without.")] = None
-    limit: Limit = 50
-    cursor: CursorText | None = None
 
 
 class PersonPage(Answer):
@@ -51,13 +48,6 @@ class PersonPage(Answer):
 
     persons: list[PersonView]
     next_cursor: str | None
-
-
-class PersonDetailQuery(Query):
-    """Which of the person's sightings."""
-
-    limit: Limit = 50
-    cursor: CursorText | None = None
 
 
 class PersonDetail(Answer):

@@ -14,7 +14,6 @@ from api.history.person_models import (
     NamedAnswer,
     NamePerson,
     PersonDetail,
-    PersonDetailQuery,
     PersonForgotten,
     PersonPage,
     PersonPatch,
@@ -22,6 +21,7 @@ from api.history.person_models import (
     PersonView,
     SplitPerson,
 )
+from api.models import PageQuery
 from api.notes import note
 from api.principal import principal
 from api.route import answer, expected_version
@@ -47,7 +47,7 @@ async def list_persons(request: web.Request) -> web.Response:
 
 async def get_person(request: web.Request) -> web.Response:
     """Return a person with its sightings."""
-    query = read_query(request, PersonDetailQuery)
+    query = read_query(request, PageQuery)
     cameras = await _cameras(request)
     person = await _store(request).get(_id(request), cameras=cameras)
     ids, cursor = await _store(request).sightings(person.person_id, cameras=cameras, limit=query.limit, cursor=query.cursor)

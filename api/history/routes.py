@@ -4,6 +4,7 @@ from functools import partial
 
 from api.history import handlers, models, persons
 from api.history import person_models as people
+from api.models import PageQuery
 from api.route import UPLOAD_S, Route
 
 _WHERE = (
@@ -64,7 +65,7 @@ ROUTES: tuple[Route, ...] = (
         handler=persons.get_person,
         audit="person.read",
         summary="Show a person with its sightings",
-        query=people.PersonDetailQuery,
+        query=PageQuery,
         answers={200: people.PersonDetail},
         errors=(404,),
     ),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from api.cursor import decode_name, encode_name
+from api.cursor import decode_name, not_ours, page_by_name
 from api.errors import UnprocessableError
 from api.jobs.models import ItemPage, ItemQuery, ItemView, JobPage, JobQuery, JobView, NewImport, NewRecognition, RetryRequest
 from api.jobs.record import Job
@@ -98,9 +98,8 @@ async def list_job_items(request: web.Request) -> web.Response:
     job = await _job(request)
     after = _after(query.cursor) if query.cursor else -1
     found = await _store(request).items(job.job_id, state=query.state, after=after, limit=query.limit + 1)
-    page = found[: query.limit]
+    page, following = page_by_name(found, query.limit, lambda item: f"item {item.seq}")
     note(request, job_id=str(job.job_id), items=len(page))
-    following = encode_name(f"item {page[-1].seq}") if len(found) > query.limit else None
     return answer(ItemPage(items=[ItemView.of(item) for item in page], next_cursor=following))
 
 
@@ -197,7 +196,7 @@ def _after(cursor: str) -> int:
     text = decode_name(cursor)
     number = text.removeprefix("item ")
     if number == text or not (number.isascii() and number.isdecimal()) or len(number) > 9:
-        raise UnprocessableError("cursor: not one that this server gave out; start again without it")
+        raise not_ours()
     return int(number)
 
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.models import Query
-from api.search.models import FACE, FaceView, Fpir, K, Name, Score, Terms
+from api.models import Name, Query
+from api.search.models import FACE, FaceView, Fpir, K, Score, Terms
 
 Point = tuple[float, float]
 

@@ -5,10 +5,9 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from api.models import Answer, Box, Query
+from api.models import Answer, Box, Name, Query
 from recognize.decide import FaceOutcome
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Score = Annotated[float | None, Field(ge=-1, le=1, description="Score from which on a candidate matches.")]
 Fpir = Annotated[
     float | None,

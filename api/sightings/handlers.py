@@ -52,7 +52,7 @@ async def list_episodes(request: web.Request) -> web.Response:
     return answer(EpisodePage(episodes=[EpisodeView.of(one) for one in found], next_cursor=cursor))
 
 
-async def _filter(request: web.Request, query: SightingQuery | EpisodeQuery, outcome: SightingOutcome | None = None) -> Filter:
+async def _filter(request: web.Request, query: EpisodeQuery, outcome: SightingOutcome | None = None) -> Filter:
     """Return what is asked for, of what is granted."""
     return Filter(
         camera=query.camera,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.models import Answer, Box, CursorText, Instant, Limit, Query, Text
+from api.models import Answer, Box, Instant, PageQuery, Text
 from core.schema import Sighting, SightingOutcome
 from sightings.record import StoredEpisode, StoredSighting, at
 
@@ -100,16 +100,19 @@ def _sighting_fields(stored: StoredSighting) -> dict[str, Any]:
     }
 
 
-class SightingQuery(Query):
-    """Which sightings."""
+class EpisodeQuery(PageQuery):
+    """Which episodes."""
 
     camera: Text | None = None
     subject: Annotated[Text | None, Field(description="A subject's id, or name.")] = None
-    outcome: SightingOutcome | None = None
     since: Annotated[Instant | None, Field(description="Ended at or after it; RFC 3339 with offset, or Unix seconds.")] = None
     until: Annotated[Instant | None, Field(description="Began before it.")] = None
-    limit: Limit = 50
-    cursor: CursorText | None = None
+
+
+class SightingQuery(EpisodeQuery):
+    """Which sightings."""
+
+    outcome: SightingOutcome | None = None
 
 
 class SightingPage(Answer):
@@ -137,17 +140,6 @@ class EpisodeView(Answer):
         """Return an episode as the API shows it."""
         same = {name: getattr(stored, name) for name in cls.model_fields if hasattr(stored, name)}
         return cls(**same, first_at=at(stored.first_s), last_at=at(stored.last_s))
-
-
-class EpisodeQuery(Query):
-    """Which episodes."""
-
-    camera: Text | None = None
-    subject: Annotated[Text | None, Field(description="A subject's id, or name.")] = None
-    since: Annotated[Instant | None, Field(description="Ended at or after it; RFC 3339 with offset, or Unix seconds.")] = None
-    until: Annotated[Instant | None, Field(description="Began before it.")] = None
-    limit: Limit = 50
-    cursor: CursorText | None = None
 
 
 class EpisodePage(Answer):

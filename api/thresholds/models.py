@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from api.errors import UnprocessableError
-from api.models import Answer, Limit, Query
+from api.models import Answer, Limit, Name, Query
 from recognize.rules.rules import AppliedLevel, Level, Looked
 from recognize.rules.store import Threshold
 from recognize.rules.target import Target
@@ -19,7 +19,6 @@ Far = Annotated[
     float | None, Field(ge=SMALLEST_RATE, lt=1, description="Chance that one comparison of two different people reaches the score.")
 ]
 Fpir = Annotated[float | None, Field(ge=SMALLEST_RATE, lt=1, description="Chance that a stranger is named at all, by the whole gallery.")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Kind = Literal["single", "track"]
 
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from api.cursor import decode_name, encode_name
+from api.cursor import decode_name, not_ours, page_by_name
 from api.errors import sensible
+from api.models import PageQuery
 from api.notes import note
 from api.principal import principal
 from api.route import answer, expected_version
@@ -14,7 +15,6 @@ from api.services import services
 from api.uploads import read_json, read_query
 from api.watchlists.models import (
     MemberPage,
-    MemberQuery,
     MemberRemoved,
     MembersAdded,
     MemberView,
@@ -27,7 +27,6 @@ from api.watchlists.models import (
     WatchlistView,
     policy_fields,
 )
-from core.errors import UsageError
 from sightings.record import parse_id
 from sightings.watchlists import Member, Policy, Watchlist, WatchlistStore
 
@@ -38,11 +37,8 @@ async def list_watchlists(request: web.Request) -> web.Response:
     seen = scope(request)
     if query.collection is not None:
         seen = replace(seen, collections=frozenset((principal(request).require_collection(query.collection),)))
-    with sensible():
-        after = decode_name(query.cursor) if query.cursor else ""
-    found = await _store(request).watchlists(seen, after=after, limit=query.limit + 1)
-    page = found[: query.limit]
-    following = encode_name(page[-1].name) if len(found) > query.limit else None
+    found = await _store(request).watchlists(seen, after=decode_name(query.cursor), limit=query.limit + 1)
+    page, following = page_by_name(found, query.limit, lambda watchlist: watchlist.name)
     return answer(WatchlistPage(watchlists=[WatchlistView.of(one) for one in page], next_cursor=following))
 
 
@@ -83,12 +79,10 @@ async def delete_watchlist(request: web.Request) -> web.Response:
 
 async def list_watchlist_subjects(request: web.Request) -> web.Response:
     """Return a page of the subjects of a watchlist."""
-    query = read_query(request, MemberQuery)
-    with sensible():
-        after = _member(query.cursor) if query.cursor else None
+    query = read_query(request, PageQuery)
+    after = _member(query.cursor) if query.cursor else None
     found = await _store(request).page_of_members(_name(request), after=after, limit=query.limit + 1, scope=scope(request))
-    page = found[: query.limit]
-    following = encode_name(f"{page[-1].subject_id} {page[-1].subject}") if len(found) > query.limit else None
+    page, following = page_by_name(found, query.limit, lambda member: f"{member.subject_id} {member.subject}")
     note(request, watchlist=_name(request), subjects=len(page))
     return answer(MemberPage(subjects=[MemberView.of(one) for one in page], next_cursor=following))
 
@@ -127,7 +121,7 @@ def _id(text: str) -> str:
 def _member(cursor: str) -> Member:
     subject_id, _, name = decode_name(cursor).partition(" ")
     if parse_id(subject_id) is None:
-        raise UsageError("cursor: not one that this server gave out; start again without it")
+        raise not_ours()
     return Member(subject_id=subject_id, subject=name)
 
 

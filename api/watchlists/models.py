@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
-from api.models import Answer, CursorText, Limit, Name, Prose, Query
+from api.models import Answer, Id, Name, PageQuery, Patch, Prose, Query
 from sightings.hours import Day, Interval
 from sightings.watchlists import AlertOn, Member, Policy, Sound, Watchlist
 
@@ -72,12 +72,10 @@ class WatchlistView(Answer):
         return cls(**own, **policy | {"camera_groups": list(policy["camera_groups"])}, active_hours=hours)
 
 
-class WatchlistQuery(Query):
+class WatchlistQuery(PageQuery):
     """Which watchlists."""
 
     collection: Name | None = None
-    limit: Limit = 50
-    cursor: CursorText | None = None
 
 
 class WatchlistPage(Answer):
@@ -87,46 +85,31 @@ class WatchlistPage(Answer):
     next_cursor: str | None
 
 
-class NewWatchlist(Query):
+class _PolicyBody(Query):
+    description: Prose = ""
+    enabled: bool = True
+    alert_on: AlertOn = "match"
+    colour: Colour = "#d32f2f"
+    sound: Sound = "none"
+    acknowledgement: bool = True
+    camera_groups: Groups = Field(default_factory=list)
+    time_zone: Zone = "UTC"
+    active_hours: ActiveHours = Field(default_factory=list)
+
+
+class NewWatchlist(_PolicyBody):
     """A watchlist to make; subjects follow."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
     name: Name
     collection: Name | None = Field(default=None, description="Whose subjects it lists; the default one if not given.")
-    description: Prose = ""
-    enabled: bool = True
-    alert_on: AlertOn = "match"
-    colour: Colour = "#d32f2f"
-    sound: Sound = "none"
-    acknowledgement: bool = True
-    camera_groups: Groups = Field(default_factory=list)
-    time_zone: Zone = "UTC"
-    active_hours: ActiveHours = Field(default_factory=list)
 
 
-class WatchlistPatch(Query):
+class WatchlistPatch(_PolicyBody, Patch):
     """What to change; what is absent stays."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"sound": "chime", "active_hours": []}]}
-    )
-
-    description: Prose = ""
-    enabled: bool = True
-    alert_on: AlertOn = "match"
-    colour: Colour = "#d32f2f"
-    sound: Sound = "none"
-    acknowledgement: bool = True
-    camera_groups: Groups = Field(default_factory=list)
-    time_zone: Zone = "UTC"
-    active_hours: ActiveHours = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _something(self) -> "WatchlistPatch":
-        if not self.model_fields_set:
-            raise ValueError("name at least one field to change")
-        return self
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [{"sound": "chime", "active_hours": []}]})
 
 
 def policy_fields(body: NewWatchlist | WatchlistPatch) -> dict[str, Any]:
@@ -151,21 +134,11 @@ class MemberView(Answer):
         return cls(subject_id=member.subject_id, subject=member.subject)
 
 
-class MemberQuery(Query):
-    """Which subjects."""
-
-    limit: Limit = 50
-    cursor: CursorText | None = None
-
-
 class MemberPage(Answer):
     """Subjects of a watchlist by name."""
 
     subjects: list[MemberView]
     next_cursor: str | None
-
-
-SubjectId = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", json_schema_extra={"format": "uuid"})]
 
 
 class NewMembers(Query):
@@ -175,7 +148,7 @@ class NewMembers(Query):
         frozen=True, extra="forbid", json_schema_extra={"examples": [{"subject_ids": ["7b0c2f2e-2d8f-4a53-9d7e-0b5d2f1c9a10"]}]}
     )
 
-    subject_ids: Annotated[list[SubjectId], Field(min_length=1, max_length=500)]
+    subject_ids: Annotated[list[Id], Field(min_length=1, max_length=500)]
 
 
 class MembersAdded(Answer):

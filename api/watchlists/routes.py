@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from api.models import PageQuery
 from api.route import Route
 from api.watchlists import handlers, models
 
@@ -61,7 +62,7 @@ ROUTES: tuple[Route, ...] = (
         handler=handlers.list_watchlist_subjects,
         audit="watchlist.subjects",
         summary="List the subjects of a watchlist",
-        query=models.MemberQuery,
+        query=PageQuery,
         answers={200: models.MemberPage},
         errors=(422,),
     ),

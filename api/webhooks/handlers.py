@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from api.errors import ForbiddenError, UnprocessableError, sensible
+from api.errors import ForbiddenError, sensible
 from api.live.views import NEEDS
 from api.notes import note
 from api.principal import Principal, principal
@@ -72,8 +72,6 @@ async def update_webhook(request: web.Request) -> web.Response:
     """Change a webhook."""
     body, who = await read_json(request, WebhookPatch), principal(request)
     changes = {name: getattr(body, name) for name in sorted(body.model_fields_set)}
-    if not changes:
-        raise UnprocessableError("nothing to change: name at least one field")
     if "kinds" in changes:
         _require_kinds(who, changes["kinds"])
     if "url" in changes:

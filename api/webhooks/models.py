@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from api.models import Answer, CursorText, Instant, Limit, Name, Prose, Query
+from api.models import Answer, Instant, Name, PageQuery, Patch, Prose, Query
 from api.webhooks.wants import Delivery, State, Webhook
 from core.events import EventKind
 
@@ -100,13 +100,7 @@ class WebhookList(Answer):
     webhooks: list[WebhookView]
 
 
-class NewWebhook(Query):
-    """A webhook to make."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
-
-    url: Url
-    kinds: Kinds
+class _WebhookBody(Query):
     description: Prose = ""
     cameras: Annotated[list[Name], _names("cameras")] = Field(default_factory=list)
     camera_groups: Annotated[list[Name], _names("cameras' groups")] = Field(default_factory=list)
@@ -116,20 +110,22 @@ class NewWebhook(Query):
     enabled: bool = True
 
 
-class WebhookPatch(Query):
+class NewWebhook(_WebhookBody):
+    """A webhook to make."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    url: Url
+    kinds: Kinds
+
+
+class WebhookPatch(_WebhookBody, Patch):
     """What to change; what is absent stays. A change ends a pause."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"enabled": False}]})
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [{"enabled": False}]})
 
     url: Url = Field(default_factory=str)
     kinds: Kinds = Field(default_factory=list)
-    description: Prose = ""
-    cameras: Annotated[list[Name], _names("cameras")] = Field(default_factory=list)
-    camera_groups: Annotated[list[Name], _names("cameras' groups")] = Field(default_factory=list)
-    watchlists: Annotated[list[Name], _names("watchlists")] = Field(default_factory=list)
-    collections: Annotated[list[Name], _names("collections")] = Field(default_factory=list)
-    every_revision: bool = False
-    enabled: bool = True
 
 
 class WebhookRemoved(Answer):
@@ -144,12 +140,10 @@ class SecretView(Answer):
     secret: str
 
 
-class DeliveryQuery(Query):
+class DeliveryQuery(PageQuery):
     """Which deliveries."""
 
     state: Annotated[State | None, Field(description="`skipped`: what it was about is gone; `dead`: it failed for a day.")] = None
-    limit: Limit = 50
-    cursor: CursorText | None = None
 
 
 class DeliveryView(Answer):

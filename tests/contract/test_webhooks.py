@@ -111,7 +111,7 @@ async def test_a_webhook_is_made_changed_and_removed(client: TestClient, behind:
     changed = await ok(await client.patch(path, json={"cameras": [], "enabled": False}, headers={"If-Match": '"v1"'}))
     assert (changed["cameras"], changed["state"], changed["version"], changed["kinds"]) == ([], "disabled", 2, ["alert", "sighting"])
     assert (await client.patch(path, json={"enabled": True}, headers={"If-Match": '"v1"'})).status == 412
-    assert (await client.patch(path, json={})).status == 422
+    assert (await client.patch(path, json={})).status == 400
     renewed = await ok(await client.post(f"{path}/secret"))
     assert renewed["secret"] != secret
     assert (await ok(await client.get("/v1/webhooks")))["webhooks"][0]["version"] == 3
