@@ -35,10 +35,10 @@ async def get_sighting(request: web.Request) -> web.Response:
 async def get_thumbnail(request: web.Request) -> web.Response:
     """Return the picture of a sighting's best shot."""
     key = request.match_info["sighting_id"]
-    jpeg = await services(request).sightings.thumbnail(key)
     sighting = (await services(request).sightings.get(key)).sighting
     if not await sees(request, camera=sighting.camera, collection=sighting.collection):
-        raise NotFoundError(f"sighting {key}: there is no picture of it")
+        raise NotFoundError(f"sighting {key}: there is none")
+    jpeg = await services(request).sightings.thumbnail(key)
     return await picture(
         request, jpeg, name=f"{sighting.sighting_id}-{sighting.revision}", own="middle" if sighting.outcome == "subject" else "nobody"
     )
