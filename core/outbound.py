@@ -134,6 +134,18 @@ async def resolve_public(url: str, *, allow: Sequence[str] = (), schemes: Collec
     return _judged(url, (scheme, host, port), [str(one[4][0]) for one in found], allow)
 
 
+async def require_public(url: str, *, allow: Sequence[str] = (), schemes: Collection[str] = WEB_SCHEMES) -> None:
+    """Refuse a URL that is to be kept as :func:`resolve_public` would; a name that is not known yet is judged when it is used.
+
+    Raises:
+        AddressRefusedError: as there.
+    """
+    try:
+        await resolve_public(url, allow=allow, schemes=schemes)
+    except UnavailableError:
+        return
+
+
 def pin(url: str, *, allow: Sequence[str], schemes: Collection[str], lookup: Lookup | None = None) -> Target:
     """Do the same as :func:`resolve_public`, in a thread: for those that open streams there. Blocks.
 

@@ -27,7 +27,7 @@ from api.route import answer, expected_version
 from api.services import services
 from api.uploads import read_json, read_query
 from core.errors import NotFoundError, UnavailableError, UnreadableMediaError, UsageError
-from core.outbound import CAMERA_SCHEMES, AddressRefusedError, parse_url, resolve_public
+from core.outbound import CAMERA_SCHEMES, AddressRefusedError, parse_url, require_public
 from core.secrets import SecretBox
 from ingest.cameras import GATE, CameraRecord, CameraSpec, CameraStore
 
@@ -52,7 +52,7 @@ async def list_cameras(request: web.Request) -> web.Response:
 async def create_camera(request: web.Request) -> web.Response:
     """Add a camera."""
     body = await read_json(request, NewCamera)
-    await _check_url(request, body.url)
+    await _require_public(request, body.url)
     _check_groups(request, body.groups)
     note(request, camera=body.name)
     with sensible():
@@ -74,7 +74,7 @@ async def update_camera(request: web.Request) -> web.Response:
     before = await _camera(request)
     given = body.model_fields_set
     if "url" in given:
-        await _check_url(request, body.url)
+        await _require_public(request, body.url)
     if "groups" in given:
         _check_groups(request, body.groups)
     changes = _fields(body, given) | ({"url": body.url, "allow": _allow(request)} if "url" in given else {})
@@ -142,12 +142,8 @@ async def _camera(request: web.Request) -> CameraRecord:
     return await _store(request).get(request.match_info["name"], groups=principal(request).camera_groups)
 
 
-async def _check_url(request: web.Request, url: str) -> None:
-    """Refuse a URL that leads where clients may not send us; a name that is not known yet is judged when it is."""
-    try:
-        await resolve_public(url, allow=_allow(request), schemes=CAMERA_SCHEMES)
-    except UnavailableError:
-        return
+async def _require_public(request: web.Request, url: str) -> None:
+    await require_public(url, allow=_allow(request), schemes=CAMERA_SCHEMES)
 
 
 def _check_groups(request: web.Request, groups: list[str]) -> None:

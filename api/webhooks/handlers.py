@@ -31,9 +31,8 @@ from api.webhooks.models import (
 from api.webhooks.post import open_poster
 from api.webhooks.store import DeliveryStore, WebhookStore
 from api.webhooks.wants import Wants, Webhook
-from core.errors import UnavailableError
 from core.events import PAGE, Event
-from core.outbound import resolve_public
+from core.outbound import require_public
 
 MAX_REPLAY = 20 * PAGE  # events that one request looks at
 _LISTS = ("kinds", "cameras", "camera_groups", "watchlists", "collections")
@@ -53,7 +52,7 @@ async def create_webhook(request: web.Request) -> web.Response:
     """Make a webhook and return its secret."""
     body, who = await read_json(request, NewWebhook), principal(request)
     _require_kinds(who, body.kinds)
-    await _require_reachable(request, body.url)
+    await _require_public(request, body.url)
     lists: dict[str, Any] = {name: frozenset(getattr(body, name)) for name in _LISTS}
     wants = Wants(**lists, every_revision=body.every_revision)
     made, secret = await _webhooks(request).add(body.url, wants, who, description=body.description, enabled=body.enabled)
@@ -75,7 +74,7 @@ async def update_webhook(request: web.Request) -> web.Response:
     if "kinds" in changes:
         _require_kinds(who, changes["kinds"])
     if "url" in changes:
-        await _require_reachable(request, changes["url"])
+        await _require_public(request, changes["url"])
     changes |= {name: sorted(set(changes[name])) for name in _LISTS if name in changes}
     note(request, webhook=request.match_info["webhook_id"], changed=sorted(changes))
     return _shown(await _webhooks(request).change(request.match_info["webhook_id"], changes, who, version=expected_version(request)))
@@ -162,9 +161,5 @@ def _require_kinds(who: Principal, kinds: list[Any]) -> None:
         raise ForbiddenError(f"{who.name} ({who.role}) may not have these kinds sent: it needs {', '.join(lacking)}")
 
 
-async def _require_reachable(request: web.Request, url: str) -> None:
-    """Refuse a URL that leads where clients may not send this server; a name that does not resolve now may do so later."""
-    try:
-        await resolve_public(url, allow=services(request).settings.outbound.webhook_allow)
-    except UnavailableError:
-        return
+async def _require_public(request: web.Request, url: str) -> None:
+    await require_public(url, allow=services(request).settings.outbound.webhook_allow)
