@@ -106,13 +106,16 @@ class EventHub:
                 changed.set()
 
     async def _hand_out(self, events: list[Event]) -> None:
-        asked = [event for event in events if any(client.live and client.wanted.takes(event) for client in self._clients)]
+        live = {client for client in self._clients if client.live}
+        asked = [event for event in events if any(client.wanted.takes(event) for client in live)]
         shown = await self.viewer.show(asked) if asked else []
-        restricted = any(client.live and client.who.camera_groups is not None for client in self._clients)
+        restricted = any(client.who.camera_groups is not None for client in live)
         groups = await self.viewer.groups(asked) if restricted else {}
-        for client in list(self._clients):
-            if client.live:
+        for client in self._clients:
+            if client in live:
                 client.offer(shown, groups)
+            else:
+                client.read_past()  # who came up meanwhile was not asked what it wants
         self._position = events[-1].event_id
 
     @property
@@ -182,12 +185,17 @@ class Subscription:
         for one in shown:
             if one.event.event_id <= self._after or not self.wanted.shows(one) or not may_see(self.who, one.event, groups):
                 continue
-            self._changed.set()
             if len(self._pending) >= CLIENT_EVENTS:
-                self._pending.clear()
-                self.live = False
+                self.read_past()
                 return
+            self._changed.set()
             self._pending.append(one)
+
+    def read_past(self) -> None:
+        """Go on from the database, behind the last event that was handed out, until it has come up with the reader."""
+        self._pending.clear()
+        self.live = False
+        self._changed.set()
 
     def let_go(self) -> None:
         """End because the client can't follow; it may come again, and resume."""

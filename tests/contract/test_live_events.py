@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,10 +15,11 @@ from api.app import build_app
 from api.errors import BusyError
 from api.live.cameras import tell_cameras
 from api.live.hub import CLIENT_EVENTS, MAX_BEHIND, MAX_CLIENTS, EventHub
+from api.live.models import ChangeView
 from api.live.views import Wanted
 from api.principal import PRINCIPAL, Principal
 from api.services import ApiServices
-from core.events import expire_events
+from core.events import expire_events, tell
 from core.ports import Database
 from sightings.store import forget_subject
 from tests.builders.api import ADMIN, Platform, camera_view, services
@@ -229,6 +230,28 @@ async def test_a_burst_is_read_from_the_log_and_nothing_is_left_out(behind: ApiS
         while len(taken) < 3 * CLIENT_EVENTS + 7:
             taken += await subscription.next(WAIT_S)
     assert [one.event.event_id for one in taken] == list(range(1, 3 * CLIENT_EVENTS + 8))
+
+
+async def test_who_comes_up_while_others_are_being_told_misses_nothing(db: Database) -> None:
+    """What is handed out is read for those who were there when that began; who resumes meanwhile wants something else."""
+    looking, told_on = asyncio.Event(), asyncio.Event()
+
+    async def look_at_jobs(keys: Sequence[str]) -> dict[str, ChangeView]:
+        looking.set()
+        await told_on.wait()
+        return {key: ChangeView(id=key, revision=1) for key in keys}
+
+    viewer = services(db).events.viewer
+    async with reading(EventHub(dataclasses.replace(viewer, others={"job": look_at_jobs}))) as hub:
+        with hub.subscribe(Wanted(kinds=frozenset({"job"})), ADMINISTRATOR):
+            async with db.transaction() as tx:
+                await tell(tx, "job", [("j", 1)])
+                await tell(tx, "gallery", [("g", 1)])
+            await asyncio.wait_for(looking.wait(), WAIT_S)
+            with hub.subscribe(Wanted(kinds=frozenset({"gallery"})), ADMINISTRATOR, after=0) as late:
+                assert await late.next(0) == []
+                told_on.set()
+                assert [one.event.key for one in await late.next(WAIT_S)] == ["g"]
 
 
 async def test_a_client_that_falls_too_far_behind_is_let_go_and_holds_nothing(behind: ApiServices) -> None:
