@@ -72,6 +72,7 @@ class FrigateLabels:
     metrics: Metrics
     clock: Callable[[], float] = time.time
     _people: OrderedDict[str, Person] = field(init=False, default_factory=OrderedDict)
+    _seen: asyncio.Queue[StoredSighting] = field(init=False, default_factory=lambda: asyncio.Queue(REMEMBERED))
 
     async def listen(self, link: MqttLink) -> None:
         """Follow Frigate's events over a connection. Raises UnavailableError when it is lost."""
@@ -93,12 +94,21 @@ class FrigateLabels:
         found, _ = await self.sightings.query(wanted, limit=20)
         await self._label(person, found)
 
-    async def see(self, stored: StoredSighting) -> None:
-        """Take somebody whom we have named."""
-        sighting = stored.sighting
-        for person in list(self._people.values()):
-            if person.camera == sighting.camera and person.overlaps(sighting.first_s, sighting.last_s):
-                await self._label(person, [stored])
+    def see(self, stored: StoredSighting) -> None:
+        """Take somebody whom we have named; ``name_seen`` writes the name. What is beyond the queue is left out and counted."""
+        try:
+            self._seen.put_nowait(stored)
+        except asyncio.QueueFull:
+            self.metrics.frigate_labels.labels("dropped").inc()
+
+    async def name_seen(self) -> None:
+        """Name the people of those whom we have named, until cancelled; a Frigate that is slow keeps nobody else waiting."""
+        while True:
+            stored = await self._seen.get()
+            sighting = stored.sighting
+            for person in list(self._people.values()):
+                if person.camera == sighting.camera and person.overlaps(sighting.first_s, sighting.last_s):
+                    await self._label(person, [stored])
 
     async def _label(self, person: Person, found: list[StoredSighting]) -> None:
         names = {stored.sighting.subject for stored in found}

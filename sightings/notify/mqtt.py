@@ -90,6 +90,8 @@ class MqttNotifier:
                         group.create_task(watch_events(self.db, changed), name="mqtt.watch"),
                         group.create_task(self._listen(link), name="mqtt.listen"),
                     ]
+                    if self.frigate is not None:
+                        beside.append(group.create_task(self.frigate.name_seen(), name="mqtt.frigate"))
                     await self._publish_all(link, reader, changed)
                     for task in beside:
                         task.cancel()
@@ -152,7 +154,7 @@ class MqttNotifier:
                 )
             messages.append(Message(topic=topic, payload=sighting.subject.encode(), retain=retain))
             if self.frigate is not None:
-                await self.frigate.see(stored)
+                self.frigate.see(stored)
         judged = (sighting.outcome, sighting.subject_id)
         if self.settings.double_take and self._judged.get(sighting.sighting_id) != judged:
             self._judged[sighting.sighting_id] = judged

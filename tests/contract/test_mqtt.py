@@ -267,10 +267,13 @@ class Frigate:
     def __init__(self) -> None:
         self.labels: list[tuple[str, dict[str, Any]]] = []
         self.failures = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
         async def take(request: web.Request) -> web.Response:
+            await self.answers.wait()
             if self.failures:
                 self.failures -= 1
                 return web.Response(status=500)
@@ -307,6 +310,23 @@ async def test_frigates_people_get_their_names(db: Database, store: SightingStor
                 await heard.client.publish("frigate/events", frigate_event("17.1-a", ended_s=NOW_S + 9), qos=1)
                 await heard.wait("frigate/events", count=2)
     assert frigate.labels == [("17.1-a", {"subLabel": "Alice", "subLabelScore": 1.0})]
+
+
+async def test_a_frigate_that_hangs_keeps_no_message_waiting(db: Database, store: SightingStore) -> None:
+    frigate = Frigate()
+    frigate.answers.clear()
+    async with frigate.serving() as url, broker(free_port()) as settings, ear(settings) as heard:
+        own = FrigateSettings(url=url, cameras={"front": "door"})
+        async with open_frigate(own, store, Metrics()) as labels, notifying(db, store, settings, Names(["door"]), frigate=labels):
+            await heard.wait("sightline/door/known", b"OFF")
+            await heard.client.publish("frigate/events", frigate_event("17.1-a", ended_s=NOW_S + 9), qos=1)
+            await heard.wait("frigate/events")
+            await store.upsert([arrival("a", subject="alice")], now_s=NOW_S)
+            await heard.wait("sightline/door/person", b"Alice")
+            frigate.answers.set()
+            async with asyncio.timeout(WAIT_S):
+                while not frigate.labels:  # noqa: ASYNC110 - another server's
+                    await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
