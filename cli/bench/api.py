@@ -287,7 +287,7 @@ async def _history(http: "aiohttp.ClientSession", probes: Probes, seconds: float
     from cli.bench.history import measure_history
 
     alone = await measure_history(http, probes.seen, model=probes.model, clients=1, seconds=seconds)
-    busy = await measure_history(http, probes.seen, model=probes.model, clients=2, seconds=seconds)
+    busy = await measure_history(http, probes.seen, model=probes.model, clients=CLIENTS, seconds=seconds)
     return {**_percentiles("history_search", alone), **_percentiles("history_search_loaded", busy)}
 
 

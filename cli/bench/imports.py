@@ -5,7 +5,6 @@ import io
 import shutil
 import tempfile
 import time
-import uuid
 import zipfile
 from collections.abc import AsyncIterator
 from importlib.resources import files
@@ -79,7 +78,7 @@ async def _rate(gallery: Any, data: bytes, kind: str, count: int) -> float:
     while (await JobStore(gallery.db).get(job.job_id, collections=None)).finished_at is None:
         await runner.run_one()
     seconds = time.perf_counter() - began
-    ended = await JobStore(gallery.db).get(uuid.UUID(str(job.job_id)), collections=None)
+    ended = await JobStore(gallery.db).get(job.job_id, collections=None)
     if kind == "embeddings" and ended.done != count:
         raise RuntimeError(f"only {ended.done} of {count} were enrolled: {ended.state} {ended.reason}")
     return count / seconds
