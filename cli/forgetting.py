@@ -5,7 +5,7 @@ from datetime import timedelta
 from api.jobs.forget import forget_subject_in_jobs
 from core.settings import Settings
 from enrollment.erasing import Eraser, Erasers
-from sightings.store import forget_person
+from sightings.forgetting import forget_person
 
 ANSWERS = timedelta(days=1)  # how long answers of requests with an Idempotency-Key are kept (api/idempotency.py)
 

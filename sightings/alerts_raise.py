@@ -6,11 +6,10 @@ alert. When a late sighting joins two episodes that have an alert each, both sta
 the same sightings, and nothing that somebody was told disappears. When an identification is taken back, the alert stays without episode.
 """
 
-import itertools
 import uuid
 from collections.abc import Sequence
 
-from core.events import tell
+from core.events import Told, tell_each
 from core.ports import Database
 from sightings.alerts import stored_alert
 from sightings.hours import intervals_of, is_active
@@ -36,6 +35,8 @@ from (
 ) f
 where a.alert_id = f.alert_id
 """
+# the two touch different alerts: those without a link, and those that have it
+_FOLLOW = f"with relinked as ({_RELINK}) {_EXTEND}"
 _UNTOLD = """
 select w.watchlist_id, w.name as watchlist, w.collection, w.acknowledgement, w.time_zone, w.active_hours,
        e.episode_id, e.camera, e.subject_id, b.subject, b.sighting_id, b.score, e.first_at, e.last_at
@@ -52,25 +53,26 @@ and not exists (
         and a.first_at <= e.last_at and a.last_at >= e.first_at)
 order by e.first_at, w.name
 """
-_COLUMNS = (
-    "watchlist_id",
-    "watchlist",
-    "collection",
-    "acknowledgement",
-    "episode_id",
-    "camera",
-    "subject_id",
-    "subject",
-    "sighting_id",
-    "score",
-    "first_at",
-    "last_at",
-)
+_COLUMNS = {
+    "watchlist_id": "uuid",
+    "watchlist": "text",
+    "collection": "text",
+    "acknowledgement": "boolean",
+    "episode_id": "uuid",
+    "camera": "text",
+    "subject_id": "uuid",
+    "subject": "text",
+    "sighting_id": "uuid",
+    "score": "double precision",
+    "first_at": "timestamptz",
+    "last_at": "timestamptz",
+}
 _RAISE = f"""
 with raised as (
-    insert into alert (alert_id, {", ".join(_COLUMNS)}) values ({", ".join(f"${n}" for n in range(1, len(_COLUMNS) + 2))})
+    insert into alert (alert_id, {", ".join(_COLUMNS)})
+    select * from unnest($1::uuid[], {", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_COLUMNS.values(), 2))})
     on conflict (alert_id) do nothing returning *)
-select a.*, w.colour, w.sound from raised a left join watchlist w using (watchlist_id)
+select a.*, w.colour, w.sound from raised a left join watchlist w using (watchlist_id) order by a.first_at, a.watchlist
 """
 _FORGET_COMMENTS = "update alert_history h set comment = null from alert a where a.alert_id = h.alert_id and a.subject_id = $1"
 _FORGET = "update alert set subject_id = null, subject = null, sighting_id = null, score = null, episode_id = null where subject_id = $1"
@@ -79,8 +81,7 @@ _FORGET = "update alert set subject_id = null, subject = null, sighting_id = nul
 async def follow_episodes(db: Database, episodes: Sequence[uuid.UUID]) -> None:
     """Keep alerts with their episodes after those were changed, merged or parted; part of the caller's transaction."""
     if episodes:
-        await db.execute(_RELINK, list(episodes))
-        await db.execute(_EXTEND, list(episodes))
+        await db.execute(_FOLLOW, list(episodes))
 
 
 async def raise_alerts(db: Database, episodes: Sequence[uuid.UUID]) -> list[StoredAlert]:
@@ -89,24 +90,22 @@ async def raise_alerts(db: Database, episodes: Sequence[uuid.UUID]) -> list[Stor
     Returns:
         The new ones; the caller tells of them at the end of its transaction (:func:`tell_alerts`).
     """
-    raised: list[StoredAlert] = []
-    for row in await db.fetch(_UNTOLD, list(episodes)) if episodes else ():
-        if not is_active(intervals_of(row["active_hours"]), row["time_zone"], row["first_at"], row["last_at"]):
-            continue
-        alert_id = uuid.uuid5(ALERT_NAMESPACE, f"{row['watchlist_id']}\n{row['episode_id']}")
-        raised += [stored_alert(new) for new in await db.fetch(_RAISE, alert_id, *(row[column] for column in _COLUMNS))]
-    return raised
+    untold = await db.fetch(_UNTOLD, list(episodes)) if episodes else []
+    active = [row for row in untold if is_active(intervals_of(row["active_hours"]), row["time_zone"], row["first_at"], row["last_at"])]
+    if not active:
+        return []
+    ids = [uuid.uuid5(ALERT_NAMESPACE, f"{row['watchlist_id']}\n{row['episode_id']}") for row in active]
+    rows = await db.fetch(_RAISE, ids, *([row[column] for row in active] for column in _COLUMNS))
+    return [stored_alert(row) for row in rows]
 
 
 async def tell_alerts(tx: Database, alerts: Sequence[StoredAlert]) -> None:
     """Tell live streams, webhooks and MQTT of alerts that are new or changed; last in a transaction."""
-
-    def place(alert: StoredAlert) -> tuple[str, str, str]:
-        return alert.camera, alert.collection or "", alert.watchlist
-
-    for (camera, collection, watchlist), same in itertools.groupby(sorted(alerts, key=place), place):
-        keys = [(alert.alert_id, alert.version) for alert in same]
-        await tell(tx, "alert", keys, camera=camera, collection=collection or None, watchlist=watchlist)
+    told = [
+        Told(key=alert.alert_id, revision=alert.version, camera=alert.camera, collection=alert.collection, watchlist=alert.watchlist)
+        for alert in alerts
+    ]
+    await tell_each(tx, "alert", told)
 
 
 async def forget_alerts(db: Database, subject_id: uuid.UUID) -> None:

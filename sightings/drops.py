@@ -5,12 +5,9 @@ from collections.abc import Sequence
 
 from core.ports import Database
 from sightings.cases import forget_case_sightings
-from sightings.record import Arrival
 
 KEPT = "2 days"  # a revision of a dropped sighting comes within seconds, or within hours from a log that was away
 
-_OPTED_OUT = "select subject_id from opt_out where subject_id = any($1::uuid[])"
-_DROPPED = "select sighting_id from dropped_sighting where sighting_id = any($1::uuid[])"
 _NOTE = "insert into dropped_sighting (sighting_id) select unnest($1::uuid[]) on conflict do nothing"
 # an alert about somebody else keeps what it told, but not the picture
 _FORGET_ALERTS = "delete from alert where sighting_id = any($1::uuid[]) and subject_id is null"
@@ -20,25 +17,6 @@ with gone as (delete from sighting where subject_id = $1 returning sighting_id),
      noted as (insert into dropped_sighting (sighting_id) select sighting_id from gone on conflict do nothing)
 select sighting_id from gone
 """
-
-
-async def sort_out(db: Database, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[uuid.UUID]]:
-    """Return the arrivals that may be stored, and the ids of the others.
-
-    A recognizer says which sightings are to be dropped. One that does not know yet that somebody has opted out names them; and what comes
-    late of a sighting that was dropped names nobody.
-    """
-    named = {uuid.UUID(one.sighting.subject_id) for one in arrivals if one.sighting.subject_id}
-    ids = [uuid.UUID(one.sighting.sighting_id) for one in arrivals]
-    opted_out = {row["subject_id"] for row in await db.fetch(_OPTED_OUT, list(named))} if named else set()
-    dropped = {row["sighting_id"] for row in await db.fetch(_DROPPED, ids)}
-    kept: list[Arrival] = []
-    for key, one in zip(ids, arrivals, strict=True):
-        if one.sighting.dropped or (one.sighting.subject_id and uuid.UUID(one.sighting.subject_id) in opted_out):
-            dropped.add(key)
-        elif key not in dropped:
-            kept.append(one)
-    return kept, [key for key in ids if key in dropped]
 
 
 async def drop(db: Database, ids: Sequence[uuid.UUID]) -> None:

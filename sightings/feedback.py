@@ -6,6 +6,7 @@ sighting loses it, for good: later revisions do not bring it back (sightings.nam
 
 import contextlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from sightings.alerts_acts import Actor
 from sightings.alerts_acts import Feedback as AlertFeedback
 from sightings.cursor import Cursor
 from sightings.locks import LOCK_TO_STORE
-from sightings.record import StoredAlert, parse_id
+from sightings.record import StoredAlert, required_id
 from sightings.scope import EVERYTHING, Scope
 from sightings.taking import Renamed, Said, Taken, give_name, take_name
 
@@ -163,7 +164,7 @@ class FeedbackStore:
         Raises:
             NotFoundError: nobody said so. ConflictError: it was said of several subjects; name one.
         """
-        key = _id("sighting", sighting_id)
+        key = required_id("sighting", sighting_id)
         async with self._db.transaction() as tx:
             rows = await tx.fetch(_PAIR, *self._scope, key, subject_id and uuid.UUID(subject_id), "wrong_person")
             if not rows:
@@ -222,7 +223,7 @@ class FeedbackStore:
         return [_feedback(row) for row in rows[:limit]], Cursor(last["created_at"], last["feedback_id"]).encode() if last else None
 
     async def _sighting(self, db: Database, sighting_id: str) -> dict[str, Any]:
-        rows = await db.fetch(_SIGHTING, *self._scope, _id("sighting", sighting_id))
+        rows = await db.fetch(_SIGHTING, *self._scope, required_id("sighting", sighting_id))
         if not rows:
             raise NotFoundError(f"sighting {sighting_id}: there is none")
         return rows[0]
@@ -264,6 +265,11 @@ async def forget_feedback(tx: Database, subject_id: uuid.UUID) -> int:
     return await tx.execute(_FORGET, subject_id)
 
 
+async def forget_judged(tx: Database, sightings: Sequence[uuid.UUID]) -> None:
+    """Erase what was said of the names of some sightings, with the exemplars of these faces."""
+    await tx.execute("delete from feedback where sighting_id = any($1::uuid[])", list(sightings))
+
+
 async def _add(
     tx: Database,
     feedback_id: uuid.UUID,
@@ -293,7 +299,7 @@ async def _add(
 
 
 async def _subject(tx: Database, subject_id: str, collection: str) -> uuid.UUID:
-    key = _id("subject", subject_id)
+    key = required_id("subject", subject_id)
     if not await tx.fetch("select from subject where subject_id = $1 and collection = $2 for key share", key, collection):
         raise NotFoundError(f"subject '{subject_id}': collection {collection} has none of this id")
     return key
@@ -303,10 +309,3 @@ def _feedback(row: dict[str, Any]) -> Feedback:
     text: dict[str, Any] = {name: row[name] and str(row[name]) for name in ("feedback_id", "sighting_id", "subject_id", "reference_id")}
     same = {name: row[name] for name in ("subject", "verdict", "camera", "collection", "score", "reason", "actor", "created_at")}
     return Feedback(**text, **same)
-
-
-def _id(kind: str, text: str) -> uuid.UUID:
-    key = parse_id(text)
-    if key is None:
-        raise NotFoundError(f"{kind} {text[:64]}: ids are UUIDs")
-    return key

@@ -1,7 +1,7 @@
 """Keeps the episodes in the database in step with changed sightings; the decisions are those of sightings.episodes."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -19,23 +19,27 @@ update sighting s set episode_id = t.after from unnest($1::uuid[], $2::uuid[]) t
 """
 
 
-async def update_episodes(db: Database, before: Sequence[Row], changed: Sequence[uuid.UUID], *, gap: timedelta) -> list[uuid.UUID]:
+async def spans_of(db: Database, sighting_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Row]:
+    """Return the rows of SELECT_SPANS of those of the sightings that are there."""
+    return {row["sighting_id"]: row for row in await db.fetch(SELECT_SPANS, list(sighting_ids))}
+
+
+async def update_episodes(db: Database, before: Sequence[Row], after: Mapping[uuid.UUID, Row], *, gap: timedelta) -> list[uuid.UUID]:
     """Make episodes right again after sightings were stored or deleted, and return those that may have changed, as they are now.
 
     Args:
         db: the transaction in which that happened; it holds the locks of the cameras concerned.
         before: rows of SELECT_SPANS of the sightings that changed or went, as they were.
-        changed: the sightings that are new or changed; they are stored already.
+        after: likewise of the sightings that are new or changed, as they are stored by now; without their episodes will do.
         gap: the longest time between two sightings of one episode.
     """
-    after = {row["sighting_id"]: row for row in await db.fetch(SELECT_SPANS, list(changed))}
     known = {row["episode_id"] for row in before if row["episode_id"]}
     named = any(row["outcome"] == "subject" for row in after.values())
     if not known and not named:
         return []
-    reached = {row["episode_id"]: summary(row) for row in await db.fetch(SELECT_REACHED, list(known), list(changed), gap)}
+    reached = {row["episode_id"]: summary(row) for row in await db.fetch(SELECT_REACHED, list(known), list(after), gap)}
     broken = {row["episode_id"] for row in before if row["episode_id"] and not _stays(row, after, reached[row["episode_id"]])}
-    members = await db.fetch(SELECT_MEMBERS, list(broken), list(changed)) if broken else []
+    members = await db.fetch(SELECT_MEMBERS, list(broken), list(after)) if broken else []
     inside = {row["sighting_id"] for row in before if row["episode_id"] and row["episode_id"] not in broken}
     singles = {row["sighting_id"]: single(row) for row in members}
     singles |= {key: single(row, counted=key not in inside) for key, row in after.items() if row["outcome"] == "subject"}
@@ -64,7 +68,7 @@ async def _write(db: Database, made: Sequence[Merged], owner: dict[uuid.UUID, uu
         await db.execute("delete from episode where episode_id = any($1::uuid[])", list(gone))
 
 
-def _stays(row: Row, after: dict[uuid.UUID, Row], inside: Episode) -> bool:
+def _stays(row: Row, after: Mapping[uuid.UUID, Row], inside: Episode) -> bool:
     """Tell whether a changed sighting only adds to its episode."""
     now = after.get(row["sighting_id"])
     return now is not None and now["outcome"] == "subject" and extends(single(row), single(now), inside)

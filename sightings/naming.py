@@ -1,42 +1,21 @@
 """Sightings that get another name than recognition gave them: named by a person, or their subject turned out to be another one.
 
-Cameras go on telling of a track after that. What they tell of a sighting that a person named keeps the name; what names a subject that
-was merged into another is the other's.
+What cameras still tell of them gets that name too (sightings.rulings).
 """
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-import msgspec
-
-from core.events import Told, tell_each
+from core.events import tell_each
 from core.ports import Database
 from sightings.alerts_raise import follow_episodes
-from sightings.grouping import update_episodes
+from sightings.grouping import spans_of, update_episodes
 from sightings.locks import LOCK_FORGETTING, LOCK_TO_STORE
-from sightings.record import Arrival
-from sightings.rows import SELECT_SPANS
+from sightings.rows import SELECT_SPANS, told_of
+from sightings.rulings import NAMED_REASON
 
-NAMED_REASON = "named"
-"""Of a sighting that a person named."""
-
-_NAMES = """
-select 'given' as kind, n.sighting_id as key, n.subject_id, s.name, n.reference_id, null::uuid as merge_id
-from sighting_naming n join subject s using (subject_id) where n.sighting_id = any($1::uuid[])
-union all
-select 'merged', m.start_id, m.survivor_id, s.name, null, m.first_merge_id from (
-    with recursive chain as (
-        select merged_id as start_id, survivor_id, merge_id as first_merge_id from subject_merge
-        where undone_at is null and merged_id = any($2::uuid[])
-        union all
-        select c.start_id, m.survivor_id, c.first_merge_id
-        from chain c join subject_merge m on m.merged_id = c.survivor_id and m.undone_at is null)
-    select * from chain) m join subject s on s.subject_id = m.survivor_id
-"""
-_PART = "insert into subject_merge_part (merge_id, kind, part_id) values ($1, 'sighting', $2) on conflict do nothing"
 _GIVE = """
 update sighting set outcome = 'subject', reason = $2, subject_id = $3, subject = $4, reference_id = $5 where sighting_id = any($1::uuid[])
 """
@@ -51,64 +30,6 @@ on conflict (sighting_id) do update set subject_id = excluded.subject_id, refere
 _HAND_OVER = "update sighting set subject_id = $2, subject = $3 where sighting_id = any($1::uuid[])"
 _HAND_OVER_ALERTS = "update alert set subject_id = $2, subject = $3 where alert_id = any($1::uuid[]) and subject_id = $4"
 _TOLD = "select sighting_id, revision, camera, collection from sighting where sighting_id = any($1::uuid[])"
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    subject_id: str
-    subject: str
-    reference_id: str | None
-    merge_id: uuid.UUID | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """What arriving sightings are called whatever recognition says."""
-
-    given: dict[uuid.UUID, _Named]
-    """By sighting."""
-    merged: dict[uuid.UUID, _Named]
-    """By the subject that was merged."""
-
-    def after_merges(self, arrival: Arrival) -> Arrival:
-        """Return the sighting under the name of the subject that its own was merged into."""
-        sighting = arrival.sighting
-        now = self.merged.get(uuid.UUID(sighting.subject_id)) if sighting.subject_id else None
-        if now is None:
-            return arrival
-        return replace(arrival, sighting=msgspec.structs.replace(sighting, subject_id=now.subject_id, subject=now.subject))
-
-    def as_given(self, arrival: Arrival) -> Arrival:
-        """Return the sighting under the name that a person gave it."""
-        sighting = arrival.sighting
-        now = self.given.get(uuid.UUID(sighting.sighting_id))
-        if now is None:
-            return arrival
-        named = msgspec.structs.replace(
-            sighting,
-            outcome="subject",
-            reason=NAMED_REASON,
-            subject_id=now.subject_id,
-            subject=now.subject,
-            reference_id=now.reference_id,
-        )
-        return replace(arrival, sighting=named)
-
-
-async def names_of(db: Database, arrivals: Sequence[Arrival]) -> Names:
-    """Look up what arriving sightings are called; those that a merge renames are noted as its own, so that undoing it gives them back."""
-    ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in arrivals]
-    subjects = {uuid.UUID(arrival.sighting.subject_id) for arrival in arrivals if arrival.sighting.subject_id}
-    names = Names(given={}, merged={})
-    for row in await db.fetch(_NAMES, ids, list(subjects)):
-        reference_id = row["reference_id"] and str(row["reference_id"])
-        kind = names.given if row["kind"] == "given" else names.merged
-        kind[row["key"]] = _Named(str(row["subject_id"]), row["name"], reference_id, row["merge_id"])
-    for arrival, key in zip(arrivals, ids, strict=True):
-        subject_id = arrival.sighting.subject_id
-        if subject_id and (merged := names.merged.get(uuid.UUID(subject_id))):
-            await db.execute(_PART, merged.merge_id, key)
-    return names
 
 
 async def name_sightings(
@@ -198,7 +119,7 @@ class Hands:
         await tx.execute(_HAND_OVER, ids, to_id, to_name)
         await tx.execute("update sighting_naming set subject_id = $2 where sighting_id = any($1::uuid[])", ids, to_id)
         await tx.execute(_HAND_OVER_ALERTS, moved["alert"], to_id, to_name, from_id)
-        await follow_episodes(tx, await update_episodes(tx, before, ids, gap=self._gap))
+        await follow_episodes(tx, await update_episodes(tx, before, await spans_of(tx, ids), gap=self._gap))
 
     async def tell(self, tx: Database, moved: dict[str, list[uuid.UUID]]) -> None:
         """Tell who follows what is seen; nothing may follow in the transaction, for others wait until it ends."""
@@ -214,11 +135,9 @@ async def _locked(tx: Database, ids: Sequence[uuid.UUID]) -> list[dict[str, Any]
 
 async def _follow(tx: Database, before: list[dict[str, Any]], ids: list[uuid.UUID], gap: timedelta) -> None:
     """Make episodes and alerts right again, and tell who follows what is seen."""
-    await follow_episodes(tx, await update_episodes(tx, before, ids, gap=gap))
+    await follow_episodes(tx, await update_episodes(tx, before, await spans_of(tx, ids), gap=gap))
     await _tell(tx, ids)
 
 
 async def _tell(tx: Database, ids: Sequence[uuid.UUID]) -> None:
-    rows = await tx.fetch(_TOLD, list(ids))
-    told = [Told(key=str(row["sighting_id"]), **{name: row[name] for name in ("revision", "camera", "collection")}) for row in rows]
-    await tell_each(tx, "sighting", told)
+    await tell_each(tx, "sighting", [told_of(row) for row in await tx.fetch(_TOLD, list(ids))])

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from msgspec.structs import astuple
 
-from core.errors import MessageError, UsageError
+from core.errors import MessageError, NotFoundError, UsageError
 from core.schema import Sighting, SightingOutcome
 from core.types import F32
 
@@ -111,8 +111,8 @@ class StoredAlert:
 class Recorded:
     """What a batch of arrivals changed."""
 
-    sightings: list[StoredSighting]
-    """Those that changed, as they are now, by time of appearance."""
+    sightings: list[Sighting]
+    """Those that changed, as they were stored."""
     new: frozenset[str] = frozenset()
     """Ids of those that were not known before."""
     alerts: list[StoredAlert]
@@ -227,3 +227,11 @@ def parse_id(text: str) -> uuid.UUID | None:
         return uuid.UUID(text)
     except ValueError:
         return None
+
+
+def required_id(kind: str, text: str) -> uuid.UUID:
+    """Return the UUID that a text spells. Raises NotFoundError: it spells none, so there is nothing of this id."""
+    key = parse_id(text)
+    if key is None:
+        raise NotFoundError(f"{kind} {text[:64]}: ids are UUIDs")
+    return key

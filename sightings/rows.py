@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from core.errors import SettingsError
+from core.events import Told
 from core.schema import Sighting, StageTimes, TrackPoint
 from core.vault import Vault, label_of
 from sightings.episodes import Episode
@@ -100,6 +101,23 @@ def sighting_row(arrival: Arrival, now_s: float | None, vault: Vault) -> tuple[A
     for name, data in (("embedding", sighting.embedding and sighting.embedding.data), ("thumbnail", arrival.thumbnail)):
         values[name] = vault.seal(data, label=label_of(f"sighting {name}", sighting.sighting_id)) if data else None
     return tuple(values[name] for name in _COLUMNS)
+
+
+def span_of(sighting: Sighting) -> dict[str, Any]:
+    """Return a sighting as SELECT_SPANS tells of it once it is stored; its episode is not known yet."""
+    same: dict[str, Any] = {name: getattr(sighting, name) for name in ("camera", "quality", "outcome", "revision")}
+    return same | {
+        "sighting_id": uuid.UUID(sighting.sighting_id),
+        "subject_id": sighting.subject_id and uuid.UUID(sighting.subject_id),
+        "first_at": at(sighting.first_s),
+        "last_at": at(sighting.last_s),
+        "episode_id": None,
+    }
+
+
+def told_of(row: dict[str, Any]) -> Told:
+    """Return what others are told of a sighting, from a row with its id, revision, camera and collection."""
+    return Told(key=str(row["sighting_id"]), revision=row["revision"], camera=row["camera"], collection=row["collection"])
 
 
 def stored_sighting(row: dict[str, Any]) -> StoredSighting:

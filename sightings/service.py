@@ -134,11 +134,10 @@ class SightingsService:
             for record, arrival in arrivals.items():
                 await self._store_all(consumer, {record: arrival})
             return
-        for stored in changed.sightings:
-            if stored.sighting.sighting_id in changed.new:
-                latency_s = self._clock() - stored.sighting.times.captured_s
-                self._metrics.stored_seconds.labels(stored.sighting.region).observe(max(0.0, latency_s))
-            self._metrics.sightings_stored.labels(stored.sighting.camera, stored.sighting.outcome).inc()
+        for sighting in changed.sightings:
+            if sighting.sighting_id in changed.new:
+                self._metrics.stored_seconds.labels(sighting.region).observe(max(0.0, self._clock() - sighting.times.captured_s))
+            self._metrics.sightings_stored.labels(sighting.camera, sighting.outcome).inc()
         self._metrics.sightings_dropped.inc(changed.dropped)
         for alert in changed.alerts:
             self._metrics.alerts_raised.labels(alert.watchlist, alert.camera).inc()

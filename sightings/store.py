@@ -9,37 +9,33 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-import msgspec
-
 from core.errors import NotFoundError
 from core.events import Told, tell_each
 from core.ports import Database
 from core.schema import Sighting
 from core.sealing import SealedColumn
 from core.vault import label_of
-from sightings.alerts_raise import follow_episodes, forget_alerts, raise_alerts, tell_alerts
+from sightings.alerts_raise import follow_episodes, raise_alerts, tell_alerts
 from sightings.alerts_strangers import raise_stranger_alerts, strangers_among
-from sightings.cases import expire_case_sightings, forget_cases
+from sightings.cases import expire_case_sightings
 from sightings.cursor import Cursor
-from sightings.drops import drop, drop_subject, forget_drops, sort_out
-from sightings.feedback import forget_feedback
-from sightings.grouping import update_episodes
+from sightings.drops import drop, drop_subject, forget_drops
+from sightings.grouping import spans_of, update_episodes
 from sightings.locks import LOCK_CAMERAS, LOCK_FORGETTING, LOCK_FORGETTING_SHARED, LOCK_TO_STORE
-from sightings.names import without_wrong_names
-from sightings.naming import names_of
-from sightings.record import Arrival, Filter, Recorded, SeenFace, StoredEpisode, StoredSighting, at, parse_id
+from sightings.record import Arrival, Filter, Recorded, SeenFace, StoredEpisode, StoredSighting, at, parse_id, required_id
 from sightings.rows import (
     SELECT_EPISODES,
     SELECT_FACES,
     SELECT_LISTED,
     SELECT_ONE,
-    SELECT_SPANS,
     UPSERT_SIGHTING,
     seen_face,
     sighting_row,
+    span_of,
     stored_episode,
     stored_sighting,
 )
+from sightings.rulings import rulings_on
 
 SEALED = tuple(
     SealedColumn(
@@ -52,7 +48,6 @@ SEALED = tuple(
 )
 MAX_PAGE = 500
 FACES_PAGE = 4000  # rows of 2 KB: 8 MB at a time
-FORGOTTEN_REASON = "erased"
 
 _CLOSE_SILENT = """
 update sighting set closed = true
@@ -61,21 +56,6 @@ where sighting_id in (
     order by revised_at limit $2 for update skip locked)
 returning sighting_id
 """
-_FORGET = """
-update sighting
-set outcome = 'stranger', reason = $2, subject_id = null, subject = null, reference_id = null, score = null, embedding = null,
-    thumbnail = null, episode_id = null
-where subject_id = $1
-returning sighting_id, revision, camera, collection
-"""
-
-
-_REMEMBERED = """
-select (select count(*) from sighting where subject_id = $1 and thumbnail is not null) as thumbnails,
-       (select count(*) from alert where subject_id = $1) as alerts,
-       (select count(*) from watchlist_subject where subject_id = $1) as watchlists
-"""
-
 
 Whose = Literal["subjects", "strangers", "everybody"]
 _WHOSE: Mapping[Whose, str] = {"subjects": "outcome = 'subject'", "strangers": "outcome <> 'subject'", "everybody": "true"}
@@ -89,8 +69,9 @@ class SightingStore:
         self._gap = episode_gap
 
     async def upsert(self, arrivals: Sequence[Arrival], *, now_s: float | None = None) -> list[StoredSighting]:
-        """Store sightings as :meth:`record` does, and return those that changed."""
-        return (await self.record(arrivals, now_s=now_s)).sightings
+        """Store sightings as :meth:`record` does, and return those that changed, as people see them, by time of appearance."""
+        changed = [sighting.sighting_id for sighting in (await self.record(arrivals, now_s=now_s)).sightings]
+        return sorted(await self.listed(changed), key=lambda one: (one.sighting.first_s, one.sighting.sighting_id))
 
     async def record(self, arrivals: Sequence[Arrival], *, now_s: float | None = None) -> Recorded:
         """Store sightings, with the episodes they make and the alerts these raise, in one transaction.
@@ -108,34 +89,25 @@ class SightingStore:
         newest = _newest(arrivals)
         async with self._db.transaction() as db:
             await db.fetch(LOCK_TO_STORE, sorted({arrival.sighting.camera for arrival in newest}))
-            ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in newest]
-            stored = {row["sighting_id"]: row for row in await db.fetch(SELECT_SPANS, ids)}
-            changed = [
-                arrival
-                for key, arrival in zip(ids, newest, strict=True)
-                if key not in stored or stored[key]["revision"] < arrival.sighting.revision
-            ]
+            stored = await spans_of(db, [uuid.UUID(arrival.sighting.sighting_id) for arrival in newest])
+            changed = [arrival for arrival in newest if _is_newer(arrival.sighting, stored)]
             if not changed:
                 return Recorded(sightings=[], alerts=[])
-            names = await names_of(db, changed)
-            kept, gone = await sort_out(db, [names.after_merges(arrival) for arrival in changed])
-            kept = await without_wrong_names(db, await _without_forgotten(db, kept))
-            kept = [names.as_given(arrival) for arrival in kept]
+            kept, gone = (await rulings_on(db, changed)).apply(changed)
             await db.executemany(UPSERT_SIGHTING, [sighting_row(arrival, now_s, db.vault) for arrival in kept])
             if gone:
                 await drop(db, gone)
-            kept_ids = [uuid.UUID(arrival.sighting.sighting_id) for arrival in kept]
-            episodes = await update_episodes(db, [stored[key] for key in (*kept_ids, *gone) if key in stored], kept_ids, gap=self._gap)
+            after = {span["sighting_id"]: span for span in (span_of(arrival.sighting) for arrival in kept)}
+            episodes = await update_episodes(db, [stored[key] for key in (*after, *gone) if key in stored], after, gap=self._gap)
             await follow_episodes(db, episodes)
             alerts = await raise_alerts(db, episodes)
-            alerts += await raise_stranger_alerts(db, *strangers_among(kept, stored), gap=self._gap)
-            rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[]) order by s.first_at, s.sighting_id", kept_ids)
+            alerts += await raise_stranger_alerts(db, *strangers_among(after, stored), gap=self._gap)
             news = [_told(arrival.sighting, stored) for arrival in kept]
             await tell_each(db, "sighting", news + [Told(key=str(key), revision=0) for key in gone])
             await tell_alerts(db, alerts)
-        new = frozenset(str(key) for key in kept_ids if key not in stored)
+        new = frozenset(str(key) for key in after if key not in stored)
         told = [alert for alert in alerts if alert.state == "new"]
-        return Recorded(sightings=[stored_sighting(row) for row in rows], new=new, alerts=told, dropped=len(gone))
+        return Recorded(sightings=[arrival.sighting for arrival in kept], new=new, alerts=told, dropped=len(gone))
 
     async def opt_out(self, subject_id: str, *, erase_past: bool) -> int:
         """Wait for whoever stores sightings, and delete what is stored of a subject: part of the caller's transaction.
@@ -152,7 +124,7 @@ class SightingStore:
         await self._db.fetch(LOCK_FORGETTING)
         if not erase_past:
             return 0
-        gone = await drop_subject(self._db, _id("subject", subject_id))
+        gone = await drop_subject(self._db, required_id("subject", subject_id))
         await tell_each(self._db, "sighting", [Told(key=str(key), revision=0) for key in gone])
         return len(gone)
 
@@ -178,7 +150,7 @@ class SightingStore:
         Raises:
             NotFoundError: if there is none of this id.
         """
-        rows = await self._db.fetch(SELECT_ONE + "where s.sighting_id = $1", _id("sighting", sighting_id))
+        rows = await self._db.fetch(SELECT_ONE + "where s.sighting_id = $1", required_id("sighting", sighting_id))
         if not rows:
             raise NotFoundError(f"sighting {sighting_id}: there is none")
         return stored_sighting(rows[0])
@@ -189,7 +161,7 @@ class SightingStore:
         Raises:
             NotFoundError: if there is no such sighting, or it has no picture (erased, for example).
         """
-        rows = await self._db.fetch("select thumbnail from sighting where sighting_id = $1", _id("sighting", sighting_id))
+        rows = await self._db.fetch("select thumbnail from sighting where sighting_id = $1", required_id("sighting", sighting_id))
         if not rows or rows[0]["thumbnail"] is None:
             raise NotFoundError(f"sighting {sighting_id}: there is no picture of it")
         return self._db.vault.open(rows[0]["thumbnail"], label=label_of("sighting thumbnail", sighting_id))
@@ -267,10 +239,10 @@ class SightingStore:
             )
             await db.fetch(LOCK_CAMERAS, sorted({row["camera"] for row in old}))
             ids = [row["sighting_id"] for row in old]
-            gone = await db.fetch(SELECT_SPANS, ids)
+            gone = list((await spans_of(db, ids)).values())
             await db.execute("delete from sighting where sighting_id = any($1::uuid[])", ids)
             await expire_case_sightings(db, ids)
-            await follow_episodes(db, await update_episodes(db, gone, [], gap=self._gap))
+            await follow_episodes(db, await update_episodes(db, gone, {}, gap=self._gap))
             await forget_drops(db)
             told = [Told(key=str(row["sighting_id"]), revision=row["revision"], camera=row["camera"], news=False) for row in gone]
             await tell_each(db, "sighting", told)
@@ -287,34 +259,6 @@ class SightingStore:
         return rows[:limit], Cursor(last["first_at"], last[id_column]).encode() if last else None
 
 
-async def forget_subject(db: Database, subject_id: str) -> int:
-    """Erase a subject as :func:`forget_person` does, and return how many sightings named it."""
-    return (await forget_person(db, subject_id))["sightings"]
-
-
-async def forget_person(db: Database, subject_id: str) -> dict[str, int]:
-    """Erase a subject from all sightings: name, ids, score, pictures and embeddings; and from those that still arrive.
-
-    One transaction (or part of the caller's): after a crash either all is erased or nothing. Idempotent.
-
-    Returns:
-        How many sightings, thumbnails, episodes, alerts, watchlists and feedback named the subject or showed it.
-    """
-    key = _id("subject", subject_id)
-    async with db.transaction() as tx:
-        await tx.fetch(LOCK_FORGETTING)
-        await tx.execute("insert into forgotten_subject (subject_id) values ($1) on conflict do nothing", key)
-        feedback = await forget_feedback(tx, key)
-        before = (await tx.fetch(_REMEMBERED, key))[0]
-        cases = await forget_cases(tx, key)
-        erased = await tx.fetch(_FORGET, key, FORGOTTEN_REASON)
-        await forget_alerts(tx, key)
-        episodes = await tx.execute("delete from episode where subject_id = $1", key)
-        told = [Told(key=str(row["sighting_id"]), **{name: row[name] for name in ("revision", "camera", "collection")}) for row in erased]
-        await tell_each(tx, "sighting", told)
-    return {"sightings": len(erased), "episodes": episodes, "feedback": feedback, "case_sightings": cases} | dict(before)
-
-
 def _told(sighting: Sighting, before: Mapping[uuid.UUID, dict[str, Any]]) -> Told:
     """Say what others are told; it is news when somebody appears, is known by another name, or leaves."""
     was = before.get(uuid.UUID(sighting.sighting_id))
@@ -329,6 +273,11 @@ def _told(sighting: Sighting, before: Mapping[uuid.UUID, dict[str, Any]]) -> Tol
     )
 
 
+def _is_newer(sighting: Sighting, stored: Mapping[uuid.UUID, dict[str, Any]]) -> bool:
+    before = stored.get(uuid.UUID(sighting.sighting_id))
+    return before is None or before["revision"] < sighting.revision
+
+
 def _newest(arrivals: Sequence[Arrival]) -> list[Arrival]:
     newest: dict[str, Arrival] = {}
     for arrival in arrivals:
@@ -336,30 +285,6 @@ def _newest(arrivals: Sequence[Arrival]) -> list[Arrival]:
         if key not in newest or newest[key].sighting.revision < arrival.sighting.revision:
             newest[key] = arrival
     return list(newest.values())
-
-
-async def _without_forgotten(db: Database, arrivals: Sequence[Arrival]) -> list[Arrival]:
-    """Return the sightings; those that name an erased subject are as :func:`forget_subject` leaves them."""
-    named = {uuid.UUID(arrival.sighting.subject_id) for arrival in arrivals if arrival.sighting.subject_id}
-    if not named:
-        return list(arrivals)
-    rows = await db.fetch("select subject_id from forgotten_subject where subject_id = any($1::uuid[])", list(named))
-    forgotten = {row["subject_id"] for row in rows}
-    return [_bare(one) if one.sighting.subject_id and uuid.UUID(one.sighting.subject_id) in forgotten else one for one in arrivals]
-
-
-def _bare(arrival: Arrival) -> Arrival:
-    bare = msgspec.structs.replace(
-        arrival.sighting,
-        outcome="stranger",
-        reason=FORGOTTEN_REASON,
-        subject_id=None,
-        subject=None,
-        reference_id=None,
-        score=None,
-        embedding=None,
-    )
-    return Arrival(sighting=bare, thumbnail=None)
 
 
 def _conditions(wanted: Filter, cursor: Cursor | None, id_column: str) -> tuple[str, list[Any]]:
@@ -392,10 +317,3 @@ def _conditions(wanted: Filter, cursor: Cursor | None, id_column: str) -> tuple[
     if cursor:
         add(f"(s.first_at, s.{id_column}) < ({{}}, {{}})", cursor.at, cursor.row_id)
     return ("where " + " and ".join(parts) if parts else ""), args
-
-
-def _id(kind: str, text: str) -> uuid.UUID:
-    key = parse_id(text)
-    if key is None:
-        raise NotFoundError(f"{kind} {text[:64]}: ids are UUIDs")
-    return key

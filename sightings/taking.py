@@ -11,10 +11,10 @@ from core.schema import SightingOutcome
 from core.vault import label_of
 from sightings.alerts import SELECT_ALERTS, stored_alert
 from sightings.alerts_raise import follow_episodes, raise_alerts, tell_alerts
-from sightings.grouping import update_episodes
-from sightings.names import REJECTED_REASON
+from sightings.grouping import spans_of, update_episodes
 from sightings.record import StoredAlert
 from sightings.rows import SELECT_SPANS
+from sightings.rulings import REJECTED_REASON
 
 WRONG_PERSON = "wrong person"
 """The comment of an alert that was rejected because its sighting lost the name."""
@@ -157,7 +157,7 @@ async def _rename(tx: Database, row: dict[str, Any], to: Renamed, gap: timedelta
     threshold = row["threshold"] if to.threshold is None else to.threshold
     named = (to.subject_id and uuid.UUID(to.subject_id), to.subject, to.reference_id and uuid.UUID(to.reference_id))
     await tx.execute(_RENAME, key, to.outcome, to.reason, *named, to.score, threshold, [uuid.UUID(one) for one in to.weak_for])
-    episodes = await update_episodes(tx, before, [key], gap=gap)
+    episodes = await update_episodes(tx, before, await spans_of(tx, [key]), gap=gap)
     await follow_episodes(tx, episodes)
     return _Spans(before[0], await raise_alerts(tx, episodes))
 

@@ -21,7 +21,7 @@ from matcher.client import MatcherClient
 from matcher.local import open_local_shard
 from matcher.shard import Shard
 from matcher.snapshot import catch_up, load_shard
-from sightings.store import forget_subject
+from sightings.forgetting import forget_subject
 from tests.builders.models import make_embedder_spec
 from tests.builders.painted import DIMENSIONS, PaintedDetector, PaintedEmbedder, painted
 

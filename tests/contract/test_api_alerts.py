@@ -13,8 +13,9 @@ from aiohttp.test_utils import TestClient
 from api.app import build_app
 from core.ports import Database
 from sightings.alerts import AlertStore
+from sightings.forgetting import forget_subject
 from sightings.scope import Scope
-from sightings.store import SightingStore, forget_subject
+from sightings.store import SightingStore
 from sightings.watchlists import Policy, WatchlistStore
 from tests.builders.api import ADMIN, services
 from tests.builders.sightings import ALICE, BOB, NOW_S, arrival

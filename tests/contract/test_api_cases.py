@@ -20,8 +20,9 @@ from core.ports import Database
 from core.sealing import count
 from core.vault import Vault
 from sightings.cases import SEALED, CaseStore
+from sightings.forgetting import forget_subject
 from sightings.scope import Scope
-from sightings.store import SightingStore, forget_subject
+from sightings.store import SightingStore
 from tests.builders.api import ADMIN, services
 from tests.builders.sightings import ALICE, NOW_S, arrival
 

@@ -17,8 +17,8 @@ from api.services import ApiServices
 from core.ports import Database
 from core.schema import Array
 from core.types import F32
+from sightings.forgetting import forget_subject
 from sightings.record import Arrival
-from sightings.store import forget_subject
 from tests.builders.api import ADMIN, DIMENSIONS, MODEL, picture, services
 from tests.builders.sightings import ALICE, NOW_S, arrival
 

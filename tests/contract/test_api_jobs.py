@@ -36,7 +36,7 @@ from core.types import F32
 from enrollment.store import GalleryStore
 from ingest.source import ClipWriter
 from recognize.recognizer import Recognizer
-from sightings.store import forget_subject
+from sightings.forgetting import forget_subject
 from tests.builders.api import ADMIN, Platform, picture, services
 from tests.builders.gallery import png
 from tests.builders.jobs import finished, npz, once, open_runner, send, told, zipped

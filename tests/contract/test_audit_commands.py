@@ -11,7 +11,7 @@ from cli.main import app
 from core.audit.store import AuditFilter, AuditStore
 from core.ports import Database
 from enrollment.store import GalleryStore
-from sightings.store import forget_subject
+from sightings.forgetting import forget_subject
 from tests.builders.audit import draft, tamper
 
 Command = Callable[..., Result]

@@ -18,7 +18,7 @@ from matcher.client import MatcherClient
 from matcher.local import LocalShard, open_local_shard
 from matcher.shard import Shard
 from matcher.snapshot import catch_up, load_shard
-from sightings.store import forget_subject
+from sightings.forgetting import forget_subject
 from tests.builders.gallery import calibration
 
 MODEL = "painted"

@@ -11,7 +11,7 @@ from core.errors import ConflictError, NotFoundError, UsageError
 from core.ports import Database
 from enrollment.record import SubjectDetails
 from enrollment.store import GalleryStore, reference_id_of
-from sightings.store import forget_subject
+from sightings.forgetting import forget_subject
 from tests.builders.gallery import new_reference, unit
 
 

@@ -21,7 +21,7 @@ from api.principal import PRINCIPAL, Principal
 from api.services import ApiServices
 from core.events import expire_events, tell
 from core.ports import Database
-from sightings.store import forget_subject
+from sightings.forgetting import forget_subject
 from tests.builders.api import ADMIN, Platform, camera_view, services
 from tests.builders.live import WAIT_S, following, reading, told
 from tests.builders.sightings import ALICE, BOB, NOW_S, arrival

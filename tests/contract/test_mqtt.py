@@ -16,10 +16,11 @@ from core.events import Told, tell_each
 from core.metrics import Metrics
 from core.ports import Database
 from core.settings import FrigateSettings, MqttSettings
+from sightings.forgetting import forget_subject
 from sightings.notify.frigate import open_frigate, person_of
 from sightings.notify.mqtt import MqttNotifier
 from sightings.notify.topics import camera_discovery, confidence, topic_level
-from sightings.store import SightingStore, forget_subject
+from sightings.store import SightingStore
 from sightings.watchlists import WatchlistStore
 from tests.builders.mqtt import WAIT_S, broker, ear, free_port, retained
 from tests.builders.proxy import TcpProxy

@@ -15,7 +15,7 @@ from recognize.rules.follow import open_rulebook
 from recognize.rules.rules import Level, Rulebook
 from recognize.rules.store import OptOutStore, RulesReader, ThresholdStore
 from recognize.rules.target import Target
-from sightings.store import forget_subject
+from sightings.forgetting import forget_subject
 from sightings.watchlists import WatchlistStore
 
 FOLLOWED_S = 1.0  # what is promised

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from core.errors import ConflictError, NotFoundError, UsageError
 from core.ports import Database
 from sightings.alerts import AlertFilter, AlertStore
+from sightings.forgetting import forget_subject
 from sightings.record import Arrival, Filter, StoredAlert
-from sightings.store import SightingStore, forget_subject
+from sightings.store import SightingStore
 from sightings.watchlists import WatchlistStore
 from tests.builders.sightings import ALICE, BOB, NOW_S, arrival
 

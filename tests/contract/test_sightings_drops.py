@@ -36,7 +36,7 @@ async def test_a_sighting_that_is_taken_back_goes_with_its_picture_and_never_com
     gone = await store.record([arrival("door/s1/1#0", revision=5, dropped=True, outcome="unclear", reason="opted_out", thumbnail=b"")])
     assert (gone.sightings, gone.dropped) == ([], 1)
     late = await store.record([arrival("door/s1/1#0", revision=9), arrival("door/s1/3#0")])
-    assert ([one.sighting.track_id for one in late.sightings], late.dropped) == (["door/s1/3#0"], 1)
+    assert ([one.track_id for one in late.sightings], late.dropped) == (["door/s1/3#0"], 1)
     assert {one.sighting.track_id for one in (await store.query(EVERYTHING, limit=9))[0]} == {"door/s1/2#0", "door/s1/3#0"}
 
 
@@ -46,7 +46,7 @@ async def test_a_recognizer_that_does_not_know_yet_stores_nothing_either(db: Dat
     await store.record([arrival("door/s1/1#0")])
     await opt_out(db, ALICE)
     found = await store.record([arrival("door/s1/1#0", subject="alice", revision=2), arrival("door/s1/2#0", subject="bob")])
-    assert ([one.sighting.subject for one in found.sightings], found.dropped) == (["Bob"], 1)
+    assert ([one.subject for one in found.sightings], found.dropped) == (["Bob"], 1)
     assert [one.sighting.subject for one in (await store.query(EVERYTHING, limit=9))[0]] == ["Bob"]
 
 

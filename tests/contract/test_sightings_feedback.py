@@ -13,9 +13,10 @@ from enrollment.store import GalleryStore
 from recognize.rules.store import RulesReader
 from sightings.alerts_acts import Actor, AlertDesk
 from sightings.feedback import FeedbackStore, feedback_of_alerts
+from sightings.forgetting import forget_subject
 from sightings.record import Filter
 from sightings.scope import Scope
-from sightings.store import SightingStore, forget_subject
+from sightings.store import SightingStore
 from sightings.taking import Renamed, Said
 from sightings.watchlists import WatchlistStore
 from tests.builders.sightings import ALICE, BOB, arrival
@@ -78,9 +79,9 @@ async def test_no_later_revision_brings_a_wrong_name_back(store: FeedbackStore, 
     await record.record([arrival("door/s1/1#0", subject="alice")])
     await store.wrong_person(ONE, ALICE, GUARD)
     (stored,) = (await record.record([arrival("door/s1/1#0", subject="alice", revision=900, closed=True)])).sightings
-    assert (stored.sighting.outcome, stored.sighting.reason, stored.sighting.subject) == ("stranger", "rejected_pair", None)
+    assert (stored.outcome, stored.reason, stored.subject) == ("stranger", "rejected_pair", None)
     (other,) = (await record.record([arrival("door/s1/1#0", subject="bob", revision=1800)])).sightings
-    assert other.sighting.subject == "Bob"  # who it may well be
+    assert other.subject == "Bob"  # who it may well be
     await store.undo(ONE, ALICE, GUARD)
     assert (await record.get(ONE)).sighting.subject == "Alice"
 

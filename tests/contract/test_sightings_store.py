@@ -12,9 +12,11 @@ from core.errors import NotFoundError, UsageError
 from core.ports import Database
 from core.schema import Sighting
 from sightings.episodes import Episode, merge
+from sightings.forgetting import forget_subject
 from sightings.record import Filter, StoredEpisode, StoredSighting
 from sightings.rows import single, summary
-from sightings.store import SightingStore, forget_subject
+from sightings.store import SightingStore
+from tests.builders.counted import CountedDatabase
 from tests.builders.sightings import ALICE, BOB, JPEG, NOW_S, arrival
 
 GAP = timedelta(seconds=30)
@@ -113,6 +115,14 @@ async def test_cameras_and_subjects_have_their_own_episodes(store: SightingStore
     )
     assert len((await store.episodes(ALL, limit=9))[0]) == 3
     assert len((await store.episodes(Filter(camera="hall"), limit=9))[0]) == 1
+
+
+async def test_a_batch_costs_as_many_questions_as_one_sighting(db: Database) -> None:
+    for turn, count in enumerate((1, 50)):
+        counted = CountedDatabase(db)
+        batch = [arrival(f"{turn}/{n}", camera=f"c{n % 5}", first_s=100 * turn + n, subject="alice") for n in range(count)]
+        await SightingStore(counted, episode_gap=GAP).record(batch, now_s=NOW_S)
+        assert len(counted.asked) == 10, counted.asked
 
 
 MESSAGES = st.lists(

@@ -15,6 +15,7 @@ from sightings.hours import Interval, is_active, parse_interval
 from sightings.record import Arrival, StoredAlert
 from sightings.store import SightingStore
 from sightings.watchlists import Policy, WatchlistStore
+from tests.builders.counted import CountedDatabase
 from tests.builders.sightings import ALICE, NOW_S, arrival
 
 GAP = timedelta(seconds=30)
@@ -105,6 +106,47 @@ async def test_a_stranger_rings_once_and_another_one_again(store: SightingStore,
     assert await arrive(store, stranger("h", 400, reason="erased"), stranger("i", 400, collection="default", face=2, last_s=401)) == []
     first = await AlertStore(db).get(alert.alert_id)
     assert (first.first_s - NOW_S, first.last_s - NOW_S) == (0, 25)
+
+
+async def test_strangers_of_a_batch_ring_as_if_they_came_one_by_one(store: SightingStore, lists: WatchlistStore, db: Database) -> None:
+    await lists.add("nobody", collection="default", policy=Policy(alert_on="stranger"))
+    rng = np.random.default_rng(3)
+    ringing = 0
+    for turn in range(12):
+        count = int(rng.integers(2, 14))
+        came = [(first_s, float(rng.uniform(0, 60)), int(rng.integers(0, 3))) for first_s in sorted(rng.uniform(0, 400, count).tolist())]
+        for camera, batch in ((f"one{turn}", 1), (f"some{turn}", 5), (f"all{turn}", count)):
+            visits = [
+                stranger(f"{camera}/{n}", first_s, face=face, last_s=first_s + lasted_s, camera=camera, closed=True)
+                for n, (first_s, lasted_s, face) in enumerate(came)
+            ]
+            for first in range(0, count, batch):
+                ringing += len(await arrive(store, *visits[first : first + batch]))
+        told = [await rings(db, f"{kind}{turn}") for kind in ("one", "some", "all")]
+        assert told[0] == told[1] == told[2]
+    assert ringing > 60  # twelve times three cameras: some rang more than once
+
+
+async def rings(db: Database, camera: str) -> list[tuple[float, float, list[str]]]:
+    """Return what the alerts of a camera cover: from when, until when, which tracks."""
+    rows = await db.fetch(
+        "select extract(epoch from a.first_at)::float8 as first_s, extract(epoch from a.last_at)::float8 as last_s, "
+        "array(select split_part(s.track_id, '/', 2) from alert_sighting x join sighting s using (sighting_id) "
+        "where x.alert_id = a.alert_id order by 1) as tracks from alert a where a.camera = $1 order by 1, 2, 3",
+        camera,
+    )
+    return [(row["first_s"], row["last_s"], row["tracks"]) for row in rows]
+
+
+async def test_a_batch_of_strangers_costs_no_more_questions_than_two(lists: WatchlistStore, db: Database) -> None:
+    await lists.add("nobody", collection="default", policy=Policy(alert_on="stranger"))
+    asked = []
+    for turn, count in enumerate((2, 40)):
+        counted = CountedDatabase(db)
+        batch = [stranger(f"{turn}/{n}", 100 * turn + n, face=n % 4, camera=f"c{n % 3}") for n in range(count)]
+        await arrive(SightingStore(counted, episode_gap=GAP), *batch)
+        asked.append(counted.asked)
+    assert asked[0] == asked[1]
 
 
 async def test_a_stranger_is_told_of_when_the_track_has_settled(store: SightingStore, lists: WatchlistStore, db: Database) -> None:

@@ -15,8 +15,9 @@ from core.sealing import SealedColumn, count, reseal
 from core.vault import OVERHEAD_BYTES, Vault, label_of
 from enrollment.store import SEALED as GALLERY
 from enrollment.store import GalleryStore
+from sightings.forgetting import forget_subject
 from sightings.store import SEALED as SIGHTINGS
-from sightings.store import SightingStore, forget_subject
+from sightings.store import SightingStore
 from tests.builders.gallery import new_reference
 from tests.builders.sightings import JPEG, arrival
 
