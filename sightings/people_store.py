@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.errors import ConflictError, NotFoundError, StaleError, UsageError
-from core.events import tell
+from core.events import tell, tell_each
 from core.ports import Database
 from core.sealing import SealedColumn
 from core.vault import label_of
+from sightings.cases import forget_case_sightings
 from sightings.cursor import Cursor
+from sightings.feedback import forget_judged
+from sightings.locks import LOCK_FORGETTING
 from sightings.people import MOST_EXEMPLARS, Placed, person_id_of
 from sightings.record import SeenFace, at, seconds
-from sightings.rows import SELECT_FACES, seen_face
+from sightings.rows import SELECT_FACES, seen_face, told_of
+from sightings.rulings import FORGOTTEN_REASON
 
 SEALED = (
     SealedColumn(table="person", key="person_id", column="label", label=lambda row: label_of("person label", row["person_id"])),
@@ -26,8 +30,6 @@ SEALED = (
     ),
 )
 Order = Literal["newest", "most"]
-CHANNEL = "sighting"
-AT_ONCE = 200  # ids of a notification: a payload has less than 8,000 bytes
 
 _UNCHECKED = SELECT_FACES + "where not s.person_checked and s.closed and s.outcome = 'stranger' order by s.last_at, s.sighting_id limit $1"
 _CHECKED = "update sighting set person_checked = true where sighting_id = any($1::uuid[])"
@@ -54,14 +56,10 @@ from person p join (
            (array_agg(sighting_id order by thumbnail is null, quality desc, sighting_id))[1] as best_sighting_id
     from sighting where person_id is not null and camera = any($1::text[]) group by person_id) s using (person_id)
 """
-_NOTIFY = f"""
-select pg_notify('{CHANNEL}', string_agg(id, ' ')) from unnest($1::text[]) with ordinality t (id, number) group by (number - 1) / {AT_ONCE}
-"""
 _FORGET = """
 update sighting
-set outcome = 'stranger', reason = 'erased', subject_id = null, subject = null, reference_id = null, score = null, embedding = null,
-    thumbnail = null, episode_id = null
-where person_id = $1 returning sighting_id
+set outcome = 'stranger', reason = $2, score = null, embedding = null, thumbnail = null
+where person_id = $1 returning sighting_id, revision, camera, collection
 """
 
 
@@ -302,17 +300,25 @@ class PersonStore:
         return before, [row["sighting_id"] for row in rows]
 
     async def forget(self, person_id: str) -> int:
-        """Erase a person: embeddings and pictures of all its sightings; that somebody was there stays. Raises NotFoundError.
+        """Erase a person: embeddings and pictures of all its sightings, and what was said of them; that somebody was there stays.
 
         Returns:
             How many sightings were erased.
+
+        Raises:
+            NotFoundError: no such person. ConflictError: it has a name: the subject is to be erased then.
         """
         async with self._db.transaction() as tx:
-            await tx.fetch("select pg_advisory_xact_lock(hashtextextended('sightline/forgetting', 0))")
-            await _locked(tx, person_id)
-            rows = await tx.fetch(_FORGET, person_id)
+            await tx.fetch(LOCK_FORGETTING)
+            subject_id = (await _locked(tx, person_id))["subject_id"]
+            if subject_id is not None:
+                raise ConflictError(f"person {person_id}: has a name; erase subject {subject_id}, or undo the naming first")
+            rows = await tx.fetch(_FORGET, person_id, FORGOTTEN_REASON)
+            ids = [row["sighting_id"] for row in rows]
+            await forget_judged(tx, ids)
+            await forget_case_sightings(tx, ids)
             await _refresh(tx, [person_id])
-            await tx.fetch(_NOTIFY, [str(row["sighting_id"]) for row in rows])
+            await tell_each(tx, "sighting", [told_of(row) for row in rows])
             await tell(tx, "person", [(person_id, 0)])
         return len(rows)
 

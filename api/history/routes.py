@@ -138,6 +138,6 @@ ROUTES: tuple[Route, ...] = (
         audit="person.erase",
         summary="Erase faces and pictures of a person",
         answers={200: people.PersonForgotten},
-        errors=(404,),
+        errors=(404, 409),
     ),
 )

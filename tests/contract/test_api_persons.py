@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from api.services import ApiServices
 from core.ports import Database
 from core.schema import Array
 from core.types import F32
+from sightings.feedback import FeedbackStore
+from sightings.forgetting import forget_subject
 from sightings.people_run import Placing
 from sightings.people_store import PersonStore
 from sightings.record import Arrival, SeenFace
-from sightings.store import forget_subject
+from sightings.taking import Said
 from tests.builders.api import ADMIN, MODEL, calibration, picture, services
 from tests.builders.sightings import NOW_S, arrival
 
@@ -148,7 +151,14 @@ async def test_erased_and_expired_sightings_leave_their_person(
     await behind.sightings.delete_stored_before(NOW_S - 1, limit=10)
     (ada,) = await persons(client)
     assert ada["sightings"] == 2
+    bob = await ok(await client.post("/v1/subjects", json={"name": "Bob"}), 201)
+    said = FeedbackStore(db, episode_gap=timedelta(seconds=30))
+    await said.wrong_person(ada["best_sighting_id"], bob["subject_id"], Said(actor="user 1", name="guard"))
+    (newest,) = await db.fetch("select max(event_id) as event_id from event")
     assert (await ok(await client.delete(f"/v1/persons/{ada['person_id']}")))["sightings"] == 2
+    told = await db.fetch("select kind, count(*) from event where event_id > $1 group by kind order by kind", newest["event_id"])
+    assert [tuple(row.values()) for row in told] == [("person", 1), ("sighting", 2)]  # who keeps their faces in memory forgets them
+    assert (await said.query(limit=9))[0] == []
     assert (await client.get(f"/v1/persons/{ada['person_id']}")).status == 404
     rows = await db.fetch("select embedding, thumbnail, person_id, reason from sighting")
     assert [tuple(row.values()) for row in rows] == [(None, None, None, "erased")] * 2
@@ -166,6 +176,7 @@ async def test_a_person_is_named_and_the_naming_undone(client: TestClient, db: D
     assert [one["subject"] for one in listed] == ["Ada Lovelace"] * 3
     assert len((await ok(await client.get("/v1/episodes")))["episodes"]) == 3
     assert (await client.post(f"{path}/name", json={"name": "Bea"})).status == 409
+    assert (await client.delete(path)).status == 409  # it is the subject that is to be erased
     undone = await ok(await client.delete(f"{path}/name"))
     assert (undone["subject_id"], undone["sightings"]) == (None, 3)
     listed = (await ok(await client.get("/v1/sightings")))["sightings"]
