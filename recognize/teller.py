@@ -98,8 +98,8 @@ class Teller:
     def _message(self, camera: Camera, track: Track, story: TrackStory, *, closed: bool) -> Told:
         origin = {**self._origin, "camera": camera.name, "region": camera.region}
         sighting, thumbnail = sighting_of(track, story, origin, closed=closed)
-        fused, quality = track.fused(), track.best_quality
-        if story.shards_missing and not story.dropped and fused is not None and quality is not None:
+        quality = track.best_quality
+        if story.shards_missing and not story.dropped and quality is not None and (fused := track.fused()) is not None:
             item = Incomplete(
                 told=sighting, story=story, probe=fused.vector, agreement=fused.agreement, quality=quality, height_px=track.max_height_px
             )

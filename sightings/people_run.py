@@ -86,6 +86,8 @@ class Placing:
     async def place_all(self) -> int:
         """Place a batch of strangers, the earliest first, and return how many there were. Raises UnavailableError."""
         faces, faceless = await self._store.unchecked(BATCH)
+        if not faces and not faceless:
+            return 0
         other = [face.sighting_id for face in faces if face.model != self._calibration.model]
         await self._store.leave_out([*faceless, *other])
         bounds = Bounds.of(self._calibration, far=self._far, persons=await self._store.count())
