@@ -120,7 +120,7 @@ class KafkaConsumer:
                 self._gauges.observe(consumer, self._ledger, self._changed, len(self._paused))
         except KafkaException as err:
             self._fail(UnavailableError(f"Kafka, group {self._member.group}: {err.args[0].str()}"))
-        except BaseException as err:
+        except BaseException as err:  # the thread's boundary: whatever ends it must end ``poll`` too, which would wait for ever
             self._fail(err)
             raise
         finally:

@@ -180,7 +180,7 @@ class _Session(ABC):
                 await transaction.start()
             try:
                 yield _InTransaction(connection, self, timeout_s=self._timeout_s)
-            except BaseException:
+            except BaseException:  # whatever ends the block, a cancellation too, takes back what it did, and goes on
                 with contextlib.suppress(UnavailableError, asyncpg.InterfaceError):
                     async with self._in_time():
                         await transaction.rollback()
