@@ -1,7 +1,7 @@
 """What people say of a name: that it is wrong, which sticks, or right, which is kept. The SQL of the table ``feedback``.
 
 A wrong name is kept with the sighting's embedding, sealed: recognition never gives the name to that face again (recognize/rules). The
-sighting loses it, for good: later revisions do not bring it back (sightings.names). Undoing gives everything back.
+sighting loses it, for good: later revisions do not bring it back (sightings.rulings). Undoing gives everything back.
 """
 
 import contextlib
