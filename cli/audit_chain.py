@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from core.audit.store import Verdict
     from core.ports import Database
 
-HASH_BYTES = 32
+_ANCHOR = re.compile(r"([0-9]{1,18}):([0-9a-fA-F]{64})")
 
 
 def verify_chain(settings: Settings, *, since_s: float | None, anchor: str | None, as_json: bool) -> None:
@@ -47,16 +48,10 @@ async def _verify(settings: Settings, since_s: float | None, anchor: tuple[int, 
 
 def parse_anchor(text: str) -> tuple[int, bytes]:
     """Read ``SEQ:HASH``. Raises UsageError for anything else."""
-    number, _, digest = text.partition(":")
-    try:
-        if not number.isdecimal() or len(number) > 18:
-            raise ValueError(number)
-        head = bytes.fromhex(digest)
-    except ValueError:
-        head = b""
-    if len(head) != HASH_BYTES:
+    found = _ANCHOR.fullmatch(text)
+    if found is None:
         raise UsageError("--anchor: expected SEQ:HASH as 'audit verify' prints it and the log of the API keeps it")
-    return int(number), head
+    return int(found[1]), bytes.fromhex(found[2])
 
 
 async def keep_command(db: "Database", action: str, *targets: str, outcome: int = 0, **facts: Any) -> None:
