@@ -54,7 +54,7 @@ async def while_allowed(request: web.Request, handler: Handler) -> web.StreamRes
                 return await handler(request)
             finally:
                 watcher.cancel()
-    except BaseExceptionGroup as failed:
+    except BaseExceptionGroup as failed:  # the boundary of a stream: whatever ended it goes on as it was raised
         raise first_error(failed) from failed
 
 

@@ -19,7 +19,7 @@ AT_ONCE: Final = 512
 WAITING: Final = 8192
 """Entries that may wait for the database; more are refused, and with them what they would be about."""
 REFUSED_S: Final = 60.0
-"""Refusals of nobody in particular that are alike are one entry for so long, with their number."""
+"""Refusals of nobody in particular that are alike are one entry for so long, and then one with their number."""
 REFUSED_KINDS: Final = 256
 """Kinds of such refusals that are told apart; what comes beyond is counted together."""
 ANCHOR_S: Final = 600.0
