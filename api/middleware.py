@@ -117,7 +117,7 @@ async def _guarded(request: web.Request, handler: Handler, route: Route | None) 
         return await while_allowed(request, handler)
     try:
         async with asyncio.timeout(limit_s) as limit:
-            if request.method == "POST" and route is not None and route.needs is not None and HEADER in request.headers:
+            if route is not None and route.is_once and HEADER in request.headers:
                 reads_body = bool(route.body or route.form)
                 return await once(request, handler, reads_body=reads_body, request_id=request[REQUEST_ID])
             return await handler(request)

@@ -95,7 +95,7 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
     if route.audit:
         text = "Why this is asked: kept in the audit, its first 200 characters. Deployments may require it."
         headers.append((PURPOSE_HEADER, text, {"type": "string"}))
-    if route.method == "POST" and route.needs is not None:
+    if route.is_once:
         text = "Any text of your own; the same request under the same key is done once, and answered alike for a day."
         headers.append((HEADER, text, {"type": "string", "pattern": KEY_PATTERN}))
     if 412 in route.errors:
@@ -175,7 +175,7 @@ def _common_errors(route: Route) -> Iterable[int]:
         yield from (400, 422)
     if route.body or route.form or route.content:
         yield from (400, 413, 415)
-    if route.method == "POST" and route.needs is not None:
+    if route.is_once:
         yield from (400, 409, 422)  # of Idempotency-Key
     if "{" in route.path:
         yield 404

@@ -59,6 +59,11 @@ class Route:
     limit_s: float | None = REQUEST_S
     """The longest a request may take; None for streams."""
 
+    @property
+    def is_once(self) -> bool:
+        """Whether a request that is sent again under its Idempotency-Key does nothing again; streams are not kept."""
+        return self.method == "POST" and self.needs is not None and self.limit_s is not None
+
 
 def answer(body: BaseModel, status: int = 200, *, version: int | None = None) -> web.Response:
     """Return a JSON response; ``version`` of the resource becomes its ETag."""
