@@ -36,6 +36,10 @@ class Detector(Protocol):
         """Find the faces of each picture, in its own pixels, best score first. Raises ModelError."""
         ...
 
+    def scale_of(self, image: Image) -> float:
+        """Return how much a picture is shrunk before it is looked at: input pixels per pixel, <= 1."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
@@ -116,6 +120,10 @@ class GridDetector:
                         faces = self._architecture.decode(outputs, place, self._threshold, canvas_px)
                         found[i] = to_source(faces, boxes[i].scale, nms_iou=self._architecture.nms_iou)
         return found
+
+    def scale_of(self, image: Image) -> float:
+        """Return how much a picture is shrunk before it is looked at: input pixels per pixel, <= 1."""
+        return self._fit(image).scale
 
     def _fit(self, image: Image) -> Letterbox:
         spec = self._spec.input

@@ -32,6 +32,9 @@ class PaintedDetector:
 
     name = "painted"
 
+    def scale_of(self, image: Image) -> float:
+        return 1.0
+
     def detect(self, images: Sequence[Image]) -> list[Faces]:
         return [self._find(image) for image in images]
 

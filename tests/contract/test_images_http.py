@@ -30,6 +30,9 @@ class CountingDetector(PaintedDetector):
     def __init__(self) -> None:
         self.calls, self.broken = 0, False
 
+    def scale_of(self, image: Image) -> float:
+        return 1.0
+
     def detect(self, images: Sequence[Image]) -> list[Faces]:
         self.calls += 1
         if self.broken:

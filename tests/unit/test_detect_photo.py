@@ -22,6 +22,9 @@ class SquareDetector:
         self.sees = sees
         self.sizes: list[tuple[int, int]] = []
 
+    def scale_of(self, image: Image) -> float:
+        return min(1.0, 640 / max(image.shape[:2]))
+
     def detect(self, images: Sequence[Image]) -> list[Faces]:
         return [self._one(image) for image in images]
 
@@ -49,6 +52,14 @@ def test_a_plain_photo_is_looked_at_once_and_its_face_once_more():
     faces = detect_photo(detector, with_square(480, 640, (100, 100, 200, 220)))
     np.testing.assert_allclose(faces.boxes, [[100, 100, 200, 220]])
     assert detector.sizes == [(480, 640), VIEW]
+
+
+def test_a_face_that_was_seen_well_is_looked_at_once():
+    detector = SquareDetector(lambda h, w, face: True)
+    for side, looks in ((150, 2), (170, 1), (220, 1), (240, 2)):  # of 75, 85, 110 and 120 px where the detector sees it
+        detector.sizes.clear()
+        detect_photo(detector, with_square(800, 1280, (500, 300, 500 + side, 300 + side)))
+        assert len(detector.sizes) == looks
 
 
 def test_a_thumbnail_is_enlarged_and_framed_and_its_faces_come_back_in_its_pixels():

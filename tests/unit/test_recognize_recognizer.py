@@ -41,6 +41,9 @@ async def walk(recognizer: Recognizer, person: int, *, frames: int = 30, camera:
 class UnsureDetector(PaintedDetector):
     """Finds people, but would not swear to it."""
 
+    def scale_of(self, image: Image) -> float:
+        return 1.0
+
     def detect(self, images: Sequence[Image]) -> list[Faces]:
         return [replace(faces, scores=np.full(len(faces), 0.6, np.float32)) for faces in super().detect(images)]
 

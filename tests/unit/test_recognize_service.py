@@ -30,6 +30,9 @@ class FussyDetector(PaintedDetector):
     def __init__(self, *, always: bool = False) -> None:
         self.always = always
 
+    def scale_of(self, image: Image) -> float:
+        return 1.0
+
     def detect(self, images: Sequence[Image]) -> list[Faces]:
         if self.always or any((image[..., 2] == 200).any() for image in images):
             raise IndexError("nobody thought of this")
@@ -55,6 +58,9 @@ async def test_models_that_break_on_every_frame_are_no_frames_fault(executor: Th
 
 async def test_faces_that_are_not_finite_are_a_broken_frame(executor: ThreadPoolExecutor) -> None:
     class Infinite(PaintedDetector):
+        def scale_of(self, image: Image) -> float:
+            return 1.0
+
         def detect(self, images: Sequence[Image]) -> list[Faces]:
             found = super().detect(images)
             factor = np.float32(np.nan if images[0].shape[1] == 640 else 1.0)
