@@ -34,7 +34,7 @@ class Template:
     """Of a large, sharp face in a photo that is searched for: as good as ``photo``, for less.
 
     64 press photos, all of them clear, searched for among references of four views, fr_feature, by one view and by four: one person .788
-    (.791), two people .026 (.023), the most alike .356 (.342), d' 8.06 (8.02); cosine of the one view to the mean of four .989 (least .980).
+    (.791), two people .026 (.023), the most alike .356 (.342), d' 8.06 (8.02); cosine of the one view to the mean of four .989 (.980).
     """
 
 

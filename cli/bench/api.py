@@ -90,17 +90,20 @@ async def _measure(settings: Settings, subjects: int, sightings: int, seconds: f
         began_s = time.perf_counter()
         probes = await _fill(here, subjects * REFERENCES_PER_SUBJECT, sightings)
         say(f"stored in {time.perf_counter() - began_s:.0f} s")
-        async with _serving(here) as (http, pid):
+        async with _serving(here) as http:
             began_s = time.perf_counter()
             await _until_loaded(http, probes)
             loaded_s = time.perf_counter() - began_s
             say(f"read by the server in {loaded_s:.0f} s")
-            return {
+            figures = {
                 **await _searches(http, probes, subjects, seconds),
-                **await _photos(http, pid, seconds),
+                **await _photos(http, seconds),
                 **await _history(http, probes, seconds),
                 "history_load_per_second": (round(sightings / loaded_s), "1/s"),
             }
+        async with _serving(here, one_core=True, SIGHTLINE_HISTORY__MAX_SIGHTINGS="1000") as http:
+            await _until_ready(http)
+            return figures | await _recognition(http, seconds)
 
 
 async def _fill(settings: Settings, references: int, sightings: int) -> Probes:
@@ -120,26 +123,28 @@ async def _fill(settings: Settings, references: int, sightings: int) -> Probes:
 
 
 @asynccontextmanager
-async def _serving(settings: Settings) -> AsyncIterator[tuple["aiohttp.ClientSession", int]]:
-    """Run the platform in a process of its own; yield a client of its API, and the process."""
+async def _serving(settings: Settings, *, one_core: bool = False, **environment: str) -> AsyncIterator["aiohttp.ClientSession"]:
+    """Run the platform in a process of its own, on one core where that is asked for and the system can; yield a client of its API."""
     import aiohttp
 
     from cli.services.processes import free_ports
 
     token, (port,) = secrets.token_urlsafe(24), free_ports(1)
-    environment = child_environment(
+    variables = child_environment(
         SIGHTLINE_API__TOKEN=token,
         SIGHTLINE_MODELS__SET=settings.models.set,
         SIGHTLINE_LOG_LEVEL="warning",
         SIGHTLINE_HISTORY__PERSONS="false",
+        **environment,
     )
     arguments = ("-m", "cli.main", "--data", str(settings.data_dir), "run", "--port", str(port), "--json")
-    child = await asyncio.create_subprocess_exec(sys.executable, *arguments, env=environment, stdout=asyncio.subprocess.DEVNULL)
+    with _on_one_core() if one_core else contextlib.nullcontext():
+        child = await asyncio.create_subprocess_exec(sys.executable, *arguments, env=variables, stdout=asyncio.subprocess.DEVNULL)
     try:
         headers = {"Authorization": f"Bearer {token}"}
         timeout = aiohttp.ClientTimeout(total=60)
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers, timeout=timeout) as http:
-            yield http, child.pid
+            yield http
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.terminate()
@@ -161,6 +166,18 @@ async def _until_loaded(http: "aiohttp.ClientSession", probes: Probes) -> None:
             with contextlib.suppress(aiohttp.ClientConnectionError):
                 async with http.post("/v1/history/search/embedding", json=history_body(probes.seen[0], probes.model, 0)) as response:
                     if response.status == 200 and (await response.json())["complete"]:
+                        return
+            await asyncio.sleep(POLL_S)
+
+
+async def _until_ready(http: "aiohttp.ClientSession") -> None:
+    import aiohttp
+
+    async with asyncio.timeout(READY_TIMEOUT_S):
+        while True:
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                async with http.get("/readyz") as response:
+                    if response.status == 200:
                         return
             await asyncio.sleep(POLL_S)
 
@@ -211,20 +228,22 @@ def _direct(subjects: int, probes: Probes) -> list[float]:
     return times
 
 
-async def _photos(http: "aiohttp.ClientSession", pid: int, seconds: float) -> Figures:
-    """Search by photo on all cores, recognize on one."""
-    photo = two_faces()
-    searched = await closed_loop(_sender(http, "/v1/search", photo), clients=1, seconds=seconds)
-    busy = await closed_loop(_sender(http, "/v1/search", photo), clients=CLIENTS, seconds=seconds)
-    with _on_one_core(pid):
-        await closed_loop(_sender(http, "/v1/recognize", photo), clients=1, seconds=min(2.0, seconds))
-        recognized = await closed_loop(_sender(http, "/v1/recognize", photo), clients=1, seconds=seconds)
+async def _photos(http: "aiohttp.ClientSession", seconds: float) -> Figures:
+    """Search by photo on all cores."""
+    send = _sender(http, "/v1/search", two_faces())
+    searched = await closed_loop(send, clients=1, seconds=seconds)
+    busy = await closed_loop(send, clients=CLIENTS, seconds=seconds)
     return {
         "search_photo_per_second": (round(busy.per_second, 1), "1/s"),
         **_percentiles("search_photo", searched),
         **_percentiles("search_photo_loaded", busy),
-        **_percentiles("recognize", recognized),
     }
+
+
+async def _recognition(http: "aiohttp.ClientSession", seconds: float) -> Figures:
+    send = _sender(http, "/v1/recognize", two_faces())
+    await closed_loop(send, clients=1, seconds=min(2.0, seconds))
+    return _percentiles("recognize", await closed_loop(send, clients=1, seconds=seconds))
 
 
 def _sender(http: "aiohttp.ClientSession", path: str, photo: bytes) -> Send:
@@ -264,23 +283,17 @@ def two_faces() -> bytes:
 
 
 @contextlib.contextmanager
-def _on_one_core(pid: int) -> Iterator[None]:
-    """Keep all threads of a process on one core inside the block, where the system can."""
+def _on_one_core() -> Iterator[None]:
+    """Have processes that start inside the block run on the last core alone, where the system can."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
-    before = os.sched_getaffinity(pid)
-    _pin(pid, {max(before)})
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
     try:
         yield
     finally:
-        _pin(pid, before)
-
-
-def _pin(pid: int, cores: set[int]) -> None:
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(int(thread.name), cores)
+        os.sched_setaffinity(0, before)
 
 
 async def _history(http: "aiohttp.ClientSession", probes: Probes, seconds: float) -> Figures:
