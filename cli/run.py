@@ -44,7 +44,7 @@ async def _run(settings: Settings, *, as_json: bool) -> None:
     async with open_platform(settings) as platform:
         await tell_first_key(platform.gallery.db, settings, key_teller(as_json=as_json))
         await _welcome(platform, as_json=as_json)
-        watching = asyncio.create_task(follow_sightings(platform.events, _emit if as_json else _Printer()), name="watch")
+        watching = asyncio.create_task(follow_sightings(platform.parts.events, _emit if as_json else _Printer()), name="watch")
         try:
             await platform.run(asyncio.Event())
         finally:

@@ -123,7 +123,7 @@ async def _follow_events(platform: Platform, view: View, watch: _Watch) -> None:
             watch.first_decision_ms.setdefault(sighting.sighting_id, sighting.latency_ms)
         view.seen(_seen(sighting))
 
-    await follow_sightings(platform.events, show_one)
+    await follow_sightings(platform.parts.events, show_one)
 
 
 async def _follow_cameras(platform: Platform, view: View, watch: _Watch) -> None:
@@ -194,8 +194,8 @@ async def _summary(platform: Platform, programme: Programme, watch: _Watch) -> S
     cursor: str | None = None
     wanted = Filter(since_s=min(watch.started_s.values()) - 1.0)
     while True:
-        page, cursor = await platform.sightings.query(wanted, limit=PAGE, cursor=cursor)
-        sightings += [(await platform.sightings.get(stored.sighting.sighting_id)).sighting for stored in page]
+        page, cursor = await platform.parts.sightings.query(wanted, limit=PAGE, cursor=cursor)
+        sightings += [(await platform.parts.sightings.get(stored.sighting.sighting_id)).sighting for stored in page]
         if cursor is None:
             break
     late_s = max(watch.ended_s[camera] - started_s - programme.duration_s for camera, started_s in watch.started_s.items())

@@ -21,7 +21,7 @@ START_S = 90.0
 @contextmanager
 def running(data: Path, **variables: str) -> Iterator[str]:
     """Run the platform inside the block and yield its URL once it is ready; ``variables``: further settings, as environment."""
-    environment = child_environment(SIGHTLINE_API__TOKEN=TOKEN, SIGHTLINE_API__PORT=str(_free_port()), **variables)
+    environment = child_environment(SIGHTLINE_API__TOKEN=TOKEN, SIGHTLINE_API__PORT=str(free_port()), **variables)
     command = [sys.executable, "-m", "cli.main", "--data", str(data), "run", "--json"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
         try:
@@ -45,7 +45,8 @@ def _ready(process: "subprocess.Popen[str]") -> str:
     raise AssertionError("sightline run ended before it was ready")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
