@@ -3,7 +3,8 @@
 #   make demo               watch two simulated cameras until Ctrl-C
 #   make demo ARGS=--once   play the footage once, print a summary, exit 0 if every name is right
 #   make demo ONCE=1        the same   (also: make demo -- --once; plain `make demo --once` is refused by make itself)
-#   make test               all tests          (make test ARGS="tests/unit -k tracker" for some)
+#   make test               the tests, in under 5 minutes      (make test ARGS="tests/unit -k tracker" for some)
+#   make test-slow          the slow tests: faults of real servers, the API's fuzzing, accuracy, a fleet (10 minutes)
 #   make test-fault         the fleet under faults: servers and processes killed in mid-work (15 minutes)
 #   make services           PostgreSQL, Kafka and RabbitMQ for development, ready or with a reason why not
 #   make services-stop      stop them
@@ -19,12 +20,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTHON ?=
 ONCE ?= $(filter --once,$(MAKECMDGOALS))
-SUITE ?= tests
 
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make lock" --quiet $(if $(UPGRADE),--upgrade)
 
-.PHONY: help install demo test test-fault services services-stop compare check lock clean --once
+.PHONY: help install demo test test-slow test-fault services services-stop compare check lock clean --once
 
 help:  ## say what can be made
 	@sed -n 's/^#   //p' Makefile
@@ -60,16 +60,18 @@ demo: $(STAMP)  ## cameras, names, API on 127.0.0.1:8400
 --once:
 	@:
 
-# The programs of the servers are fetched before the tests' clocks run; a test that misses one fails and says why. The fleet comes last and
-# alone: its cameras play in real time.
-test: $(STAMP)  ## all tests
+# The programs of the servers are fetched before the tests' clocks run; a test that misses one fails and says why.
+RUN_TESTS = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test: $(STAMP)  ## the tests
 	-@$(BIN)/sightline services install
-ifeq ($(ARGS),)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/fault/fleet $(SUITE)
-	$(BIN)/python -m pytest tests/fault/fleet
-else
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
-endif
+	$(RUN_TESTS) $(or $(ARGS),-m "not slow" tests)
+
+# The fleet comes last and alone: its cameras play in real time.
+test-slow: $(STAMP)  ## the slow tests
+	-@$(BIN)/sightline services install
+	$(RUN_TESTS) -m "slow and not full" --ignore tests/fault/fleet tests
+	$(BIN)/python -m pytest -m "slow and not full" tests/fault/fleet
 
 # One process: the tests measure times, and each has a fleet of its own.
 test-fault: $(STAMP)  ## the fleet under faults

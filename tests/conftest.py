@@ -19,6 +19,7 @@ from core.errors import UnavailableError
 from core.ports import Database
 from tests.builders.servers import SharedServers
 
+FAULTS = Path(__file__).parent / "fault"
 SERVERS_OF_FIXTURE = {
     "kafka_url": ["kafka"],
     "amqp_url": ["rabbitmq"],
@@ -109,21 +110,40 @@ def _url(servers: SharedServers, kind: Kind) -> str:
 
 FACTS = pytest.StashKey[dict[str, str]]()
 """Server -> what the closing lines say of it."""
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+"""Command -> how many of the collected tests it runs and this run does not."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FACTS] = {}
+    config.stash[FACTS], config.stash[LEFT_OUT] = {}, {}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Collect what a worker of pytest-xdist ran against."""
-    node.config.stash[FACTS].update(getattr(node, "workeroutput", {}).get("servers", {}))
+    """Collect what a worker of pytest-xdist ran against, and what it left out."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash[FACTS].update(output.get("servers", {}))
+    node.config.stash[LEFT_OUT].update(output.get("left_out", {}))
 
 
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count what a marker leaves out."""
+    commands = Counter(
+        "make test-fault" if item.get_closest_marker("full") else "make test-slow" for item in items if item.get_closest_marker("slow")
+    )
+    if items:
+        config = items[0].config
+        config.stash[LEFT_OUT].update(commands)
+        if hasattr(config, "workeroutput"):
+            config.workeroutput["left_out"] = dict(commands)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Note on each test which servers it uses; the notes travel with its report."""
+    """Mark the tier of faults as slow. Note on each test which servers it uses; the notes travel with its report."""
     for item in items:
+        if FAULTS in item.path.parents:
+            item.add_marker("slow")
         used = {server for name in getattr(item, "fixturenames", ()) for server in SERVERS_OF_FIXTURE.get(name, ())}
         item.user_properties.extend(("server", server) for server in sorted(used))
 
@@ -150,5 +170,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         against = ", ".join(facts.get(server, server) for server in sorted(servers[tier]))
         ran = f" against {against}" if against else ""
         terminalreporter.write_line(f"tier {tier:<9} {counts} ({seconds[tier]:.1f} s in tests){ran}")
-    if left_out := sum(item.get_closest_marker("full") is not None for item in terminalreporter.stats.get("deselected", ())):
-        terminalreporter.write_line(f"left out: {left_out} tests that take a minute each; make test-fault runs them")
+    for command, count in sorted(config.stash[LEFT_OUT].items()):
+        terminalreporter.write_line(f"left out: {count} tests that {command} runs")

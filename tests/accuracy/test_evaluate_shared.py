@@ -21,6 +21,7 @@ from enrollment.record import Photo
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not DATA.exists(), reason=f"NOT MEASURED: the development data is absent ({DATA})"),
     pytest.mark.timeout(600),
 ]

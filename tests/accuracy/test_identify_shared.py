@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 DATA = SHARED / "data"
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not DATA.exists(), reason=f"NOT MEASURED: the development data is absent ({DATA})"),
     pytest.mark.timeout(300),
 ]

@@ -10,6 +10,8 @@ from core.models.build.builder import BuiltModel, Workshop, build_set
 from core.models.build.parity import INT8_COSINE_LIMIT, PARITY_LIMIT
 from core.models.registry import Registry
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:

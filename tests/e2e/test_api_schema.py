@@ -14,6 +14,7 @@ LEAST_CASES = 5000
 STREAMS = ("/v1/events", "/v1/events/ws")  # never end: tests/contract/test_live_events.py
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     with running(tmp_path / "data", SIGHTLINE_API__ANONYMOUS_PER_MINUTE="1000000") as url:
