@@ -25,12 +25,8 @@ class ThresholdPolicy:
         return Target(fpir=self.settings.target_fpir)
 
     def single(self, references: int) -> float:
-        """Return the cosine at which one face that was compared with so many references is named, by the settings."""
+        """Return the cosine at which one face that was compared with so many references is named, by the settings; see score."""
         return self.score(self.default, references=references)
-
-    def track(self, references: int, agreement: float) -> float:
-        """Return the cosine at which a track is named, by the settings; see score."""
-        return self.score(self.default, references=references, agreement=agreement)
 
     def score(self, target: Target, *, references: int, agreement: float | None = None) -> float:
         """Return the cosine that a target asks for.

@@ -19,17 +19,22 @@ def policy(threshold: float | None = None) -> ThresholdPolicy:
     return ThresholdPolicy(calibration=Calibration.of(spec), settings=RecognizeSettings(threshold=threshold))
 
 
+def track(references: int, agreement: float, threshold: float | None = None) -> float:
+    with_settings = policy(threshold)
+    return with_settings.score(with_settings.default, references=references, agreement=agreement)
+
+
 def test_one_shot_is_a_single_face() -> None:
-    assert policy().track(100, 1.0) == policy().single(100)
+    assert track(100, 1.0) == policy().single(100)
 
 
 def test_much_averaging_asks_for_the_tracks_threshold() -> None:
-    assert policy().track(100, TRACK_AGREEMENT) == pytest.approx(policy().single(100) + 0.1)
-    assert policy().track(100, 0.3) == policy().track(100, TRACK_AGREEMENT)
+    assert track(100, TRACK_AGREEMENT) == pytest.approx(policy().single(100) + 0.1)
+    assert track(100, 0.3) == track(100, TRACK_AGREEMENT)
 
 
 def test_in_between_it_grows_evenly() -> None:
-    half = policy().track(100, (1 + TRACK_AGREEMENT) / 2)
+    half = track(100, (1 + TRACK_AGREEMENT) / 2)
     assert half == pytest.approx(policy().single(100) + 0.05)
 
 
@@ -38,4 +43,4 @@ def test_more_references_ask_for_more() -> None:
 
 
 def test_a_fixed_threshold_is_just_that() -> None:
-    assert policy(0.5).single(100) == policy(0.5).track(10_000, 0.8) == 0.5
+    assert policy(0.5).single(100) == track(10_000, 0.8, 0.5) == 0.5
