@@ -76,7 +76,7 @@ class SightingsService:
         """
         total = 0
         while closed := await self._store.close_silent(SILENCE, limit=SILENT_CHUNK):
-            total += len(closed)
+            total += closed
         self._metrics.sightings_silent.inc(total)
         return total
 

@@ -34,6 +34,7 @@ from sightings.rows import (
     span_of,
     stored_episode,
     stored_sighting,
+    told_of,
 )
 from sightings.rulings import rulings_on
 
@@ -54,7 +55,7 @@ update sighting set closed = true
 where sighting_id in (
     select sighting_id from sighting where not closed and revised_at < now() - $1::interval
     order by revised_at limit $2 for update skip locked)
-returning sighting_id
+returning sighting_id, revision, camera, collection
 """
 
 Whose = Literal["subjects", "strangers", "everybody"]
@@ -128,21 +129,18 @@ class SightingStore:
         await tell_each(self._db, "sighting", [Told(key=str(key), revision=0) for key in gone])
         return len(gone)
 
-    async def close_silent(self, silence: timedelta, *, limit: int) -> list[StoredSighting]:
+    async def close_silent(self, silence: timedelta, *, limit: int) -> int:
         """Close up to ``limit`` open sightings of which no revision arrived for so long, by the database's clock: their recognizer died.
 
         A later revision opens them again. Any number of processes may do this at once.
 
         Returns:
-            What was closed by this call, as it is now.
+            How many were closed by this call.
         """
         async with self._db.transaction() as db:
             closed = await db.fetch(_CLOSE_SILENT, silence, limit)
-            ids = [row["sighting_id"] for row in closed]
-            rows = await db.fetch(SELECT_LISTED + "where s.sighting_id = any($1::uuid[])", ids)
-            found = [stored_sighting(row) for row in rows]
-            await tell_each(db, "sighting", [_told(one.sighting, {}) for one in found])
-        return found
+            await tell_each(db, "sighting", [told_of(row) for row in closed])
+        return len(closed)
 
     async def get(self, sighting_id: str) -> StoredSighting:
         """Return one sighting with its path.

@@ -262,10 +262,10 @@ async def test_silent_open_sightings_are_closed_once_and_opened_again_by_a_later
     await arrive(store, arrival("old"), arrival("fresh"), arrival("done", closed=True))
     await db.execute("update sighting set revised_at = now() - interval '61 s' where track_id <> 'fresh'")
     closed = await asyncio.gather(*(store.close_silent(timedelta(seconds=60), limit=10) for _ in range(3)))
-    assert [one.sighting.track_id for part in closed for one in part] == ["old"]
+    assert sorted(closed) == [0, 0, 1]
     assert await arrive(store, arrival("old")) == []  # a redelivery changes nothing
     assert (await store.get(arrival("old").sighting.sighting_id)).sighting.closed
     await arrive(store, arrival("old", last_s=90, revision=2))
     again = (await store.get(arrival("old").sighting.sighting_id)).sighting
     assert (again.closed, again.last_s) == (False, NOW_S + 90)
-    assert await store.close_silent(timedelta(seconds=60), limit=10) == []
+    assert await store.close_silent(timedelta(seconds=60), limit=10) == 0
