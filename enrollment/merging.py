@@ -26,7 +26,6 @@ PARTS: Final = (
 )
 _ADD = """
 insert into subject_merge (merge_id, collection, survivor_id, merged_id, survivor, merged, actor) values ($1, $2, $3, $4, $5, $6, $7)
-returning merged_at
 """
 _SELECT = """
 select m.merge_id, m.collection, m.survivor_id, m.merged_id, m.survivor, m.merged, m.actor, m.merged_at, m.undone_at,
@@ -113,7 +112,7 @@ class MergeStore:
             survivor, other = await _both(tx, survivor_id, other_id)
             after = clean_name(name) if name else survivor.name
             merge_id = uuid.uuid4()
-            rows = await tx.fetch(
+            await tx.execute(
                 _ADD,
                 merge_id,
                 survivor.collection,
@@ -132,21 +131,10 @@ class MergeStore:
             await tx.execute("delete from subject where subject_id = $1", other.subject_id)
             await _rename(tx, survivor, after)
             generation = await _tell_moved(tx, other, survivor, moved["reference"], all_of_them=after != survivor.name)
+            done = await _row(tx, str(merge_id))
             await tell(tx, "gallery", _versions(survivor, other), collection=survivor.collection)
             await self._hands.tell(tx, moved)
-        return Merge(
-            merge_id=str(merge_id),
-            collection=survivor.collection,
-            survivor_id=survivor.subject_id,
-            merged_id=other.subject_id,
-            merged=other.name,
-            actor=actor,
-            merged_at=rows[0]["merged_at"],
-            undone_at=None,
-            references=len(moved["reference"]),
-            sightings=len(moved["sighting"]),
-            generation=generation,
-        )
+        return replace(_merge(self._db, done), generation=generation)
 
     async def get(self, merge_id: str) -> Merge:
         """Return a merge. Raises NotFoundError."""
@@ -186,9 +174,9 @@ class MergeStore:
                 told = await tell_subject(tx, collection=survivor.collection, subject_id=survivor.subject_id)
                 generation = told or generation
             await tx.execute("update subject_merge set undone_at = now() where merge_id = $1", row["merge_id"])
+            done = await _row(tx, merge_id)
             await tell(tx, "gallery", _versions(survivor, other), collection=survivor.collection)
             await self._hands.tell(tx, seen)
-            done = await _row(tx, merge_id)
         return replace(_merge(self._db, done), generation=generation)
 
 
