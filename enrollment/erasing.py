@@ -8,6 +8,7 @@ from typing import Any
 
 from core.errors import NotFoundError
 from core.ports import Database
+from enrollment.merging import forget_merges
 from enrollment.record import Receipt, Subject
 
 Forget = Callable[[Database, str], Awaitable[int | Mapping[str, int]]]
@@ -57,12 +58,14 @@ class Erasers:
         return covered
 
 
-async def forget_each(forget: Forget, tx: Database, subject_ids: Sequence[str]) -> dict[str, int]:
-    """Erase several subjects that are one person; return how much of what in all."""
+async def forget_with_merged(forget: Forget, tx: Database, subject_id: str) -> dict[str, int]:
+    """Erase a subject and all who were merged into it: they are one person. Returns how much of what in all."""
     covered: dict[str, int] = {}
-    for subject_id in subject_ids:
-        _add(covered, "sightings", await forget(tx, subject_id))
-    return covered
+    _add(covered, "sightings", await forget(tx, subject_id))  # first: it keeps out merges until the transaction ends
+    merged = await forget_merges(tx, subject_id)
+    for one in merged:
+        _add(covered, "sightings", await forget(tx, one))
+    return covered | {"merges": len(merged)}
 
 
 def _add(covered: dict[str, int], what: str, found: int | Mapping[str, int]) -> None:

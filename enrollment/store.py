@@ -12,9 +12,8 @@ from core.ports import Database
 from core.sealing import SealedColumn
 from core.vault import label_of
 from enrollment.changes import tell_changes
-from enrollment.changing import change_subject, details_change, enter_subject
-from enrollment.erasing import Forget, forget_each, keep_receipt
-from enrollment.merging import forget_merges
+from enrollment.changing import change_subject, details_change, enter_subject, locked_subject
+from enrollment.erasing import Forget, forget_with_merged, keep_receipt
 from enrollment.record import Added, Counts, NewReference, Receipt, Subject, SubjectChange, SubjectDetails, check_collection, clean_name
 from enrollment.references import SEALED as SEALED_REFERENCES
 from enrollment.references import Check, ReferenceStore, reference_id_of
@@ -173,10 +172,9 @@ class GalleryStore(ReferenceStore):
         """
         async with self._db.transaction() as tx:
             subject = await GalleryStore(tx, forget=self._forget).subject(key, collection=collection)
-            merged = await forget_merges(tx, subject.subject_id)
-            covered = await forget_each(self._forget, tx, [subject.subject_id, *merged])
-            covered |= {"merges": len(merged), "set_aside": await forget_set_aside(tx, subject.subject_id)}
-            await tx.fetch("select from subject where subject_id = $1 for update", subject.subject_id)
+            covered = await forget_with_merged(self._forget, tx, subject.subject_id)
+            covered["set_aside"] = await forget_set_aside(tx, subject.subject_id)
+            await locked_subject(tx, subject.subject_id)  # there still: a merge or another erasure may have come first
             embeddings = await tx.execute(
                 "delete from reference_embedding e using reference r where e.reference_id = r.reference_id and r.subject_id = $1",
                 subject.subject_id,

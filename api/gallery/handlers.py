@@ -31,7 +31,7 @@ from core.errors import NotFoundError
 from enrollment.erasing import ErasureStore
 from enrollment.finding import find_subjects
 from enrollment.merging import Merge, MergeStore
-from enrollment.record import Subject, SubjectChange, SubjectDetails, SubjectFilter
+from enrollment.record import Receipt, Subject, SubjectChange, SubjectDetails, SubjectFilter
 from sightings.naming import Hands
 
 
@@ -86,9 +86,14 @@ async def update_subject(request: web.Request) -> web.Response:
 async def erase_subject(request: web.Request) -> web.Response:
     """Erase a subject everywhere and return the receipt; again, the same one."""
     subject_id = path_id(request, "subject_id", "subject")
-    receipt = await ErasureStore(services(request).db).of_subject(subject_id)
-    if receipt is None or not principal(request).sees_collection(receipt.collection):
-        receipt = await services(request).gallery.erase((await asked_subject(request)).subject_id)
+    receipt = await _receipt(request, subject_id)
+    if receipt is None:
+        try:
+            receipt = await services(request).gallery.erase((await asked_subject(request)).subject_id)
+        except NotFoundError:  # perhaps somebody else has erased it at this moment
+            receipt = await _receipt(request, subject_id)
+            if receipt is None:
+                raise
     note(request, subject_id=subject_id, receipt_id=receipt.receipt_id)
     seen = await visible(request, receipt.generation)
     return answer(ReceiptView.of(receipt), status=200 if seen else 202)
@@ -178,6 +183,12 @@ def _pair(text: str | None) -> tuple[str, str] | None:
         return None
     key, _, value = text.partition(":")
     return key, value
+
+
+async def _receipt(request: web.Request, subject_id: str) -> Receipt | None:
+    """Return the receipt of a subject that was erased, if who asks may see it."""
+    receipt = await ErasureStore(services(request).db).of_subject(subject_id)
+    return receipt if receipt is not None and principal(request).sees_collection(receipt.collection) else None
 
 
 def _merges(request: web.Request) -> MergeStore:

@@ -1,5 +1,6 @@
 """An erasure covers everything that is kept of a person, and leaves a receipt without personal data."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,11 @@ from aiohttp.test_utils import TestClient
 
 from api.app import build_app
 from api.services import ApiServices
+from core.errors import NotFoundError
 from core.ports import Database
+from enrollment.merging import MergeStore
+from enrollment.store import GalleryStore
+from sightings.naming import Hands
 from sightings.watchlists import WatchlistStore
 from tests.builders.api import ADMIN, services
 from tests.builders.sightings import NOW_S, arrival
@@ -98,6 +103,26 @@ async def test_a_subject_whose_name_is_an_id_is_not_the_subject_of_that_id(clien
     subject_id = (await ok(await client.post("/v1/subjects", json={"name": name}), 201))["subject_id"]
     assert [(await client.request(method, f"/v1/subjects/{name}")).status for method in ("GET", "DELETE")] == [404, 404]
     await ok(await client.get(f"/v1/subjects/{subject_id}"))
+
+
+async def test_erasures_at_once_give_one_receipt(client: TestClient, behind: ApiServices, db: Database) -> None:
+    path = f"/v1/subjects/{await person(client, behind, 'Ada')}"
+    first, *others = [await ok(one) for one in await asyncio.gather(*(client.delete(path) for _ in range(4)))]
+    assert others == [first] * 3
+    assert len(await db.fetch("select from erasure")) == 1
+
+
+async def test_who_is_merged_into_another_meanwhile_is_not_told_as_erased(client: TestClient, behind: ApiServices, db: Database) -> None:
+    ada, eve = await person(client, behind, "Ada"), await person(client, behind, "Eve")
+
+    async def merged_first(_: Database, subject_id: str) -> int:
+        await MergeStore(db, hands=Hands(gap=timedelta(seconds=30))).merge(eve, subject_id, actor="somebody")
+        return 0
+
+    with pytest.raises(NotFoundError):
+        await GalleryStore(db, forget=merged_first).erase(ada)
+    assert await db.fetch("select from erasure") == []
+    assert len(await db.fetch("select from subject_merge")) == 1
 
 
 async def test_an_erasure_that_fails_erases_nothing(client: TestClient, behind: ApiServices, db: Database) -> None:
