@@ -21,7 +21,7 @@ from api.middleware import TABLE, add_headers, around, in_their_words
 from api.openapi import openapi_document
 from api.route import Route
 from api.security import check_api_settings
-from api.services import ENROLLING, SEARCHING, SERVICES, ApiServices
+from api.services import ENROLLING, SEARCHING, SERVICES, STRANGERS, ApiServices
 from api.system.pages import DOCUMENT
 from api.table import ROUTES
 from api.work import Turns
@@ -33,6 +33,8 @@ WAITING_SEARCHES = 16  # uploads in memory; at 30 to 100 ms a photo the last one
 SEARCHES_AT_ONCE = 2  # decoded photos in memory (up to 192 MB each): one before the models, one on its way
 ENROLMENTS_AT_ONCE = 8  # while one is looked at by the models, others are read, judged and stored
 WAITING_ENROLMENTS = 64  # uploads that hold their photos in memory
+STRANGERS_AT_ONCE = 8  # bodies that are read for the key in them: up to api.max_upload_bytes each
+WAITING_STRANGERS = 64
 SHUTDOWN_S = 5.0
 BACKLOG = 512  # connections that wait to be taken
 LINGERING_S = 3.0  # for who sends on when the answer is there already: read and ignored, so that the answer arrives
@@ -56,6 +58,7 @@ def build_app(services: ApiServices) -> web.Application:
     app[SERVICES] = services
     app[SEARCHING] = Turns("searches", at_once=SEARCHES_AT_ONCE, most=WAITING_SEARCHES)
     app[ENROLLING] = Turns("enrolments", at_once=ENROLMENTS_AT_ONCE, most=WAITING_ENROLMENTS)
+    app[STRANGERS] = Turns("requests without a key in their headers", at_once=STRANGERS_AT_ONCE, most=WAITING_STRANGERS)
     table: Mapping[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES}
     app[TABLE] = table
     app[AUDIT] = AuditTrail(AuditStore(services.db), services.metrics)

@@ -56,6 +56,8 @@ class Route:
     """The action under which the audit keeps each request, such as ``subject.read``; empty = not kept, for it touches nobody."""
     failure: Callable[[int, str, str], web.Response] | None = None
     """How failures are told (status, code, message) where clients expect another envelope than ours."""
+    body_key: Callable[[web.Request], Awaitable[str | None]] | None = None
+    """Reads the key from the body, where clients send it there; asked only when no header has one."""
     limit_s: float | None = REQUEST_S
     """The longest a request may take; None for streams."""
 

@@ -90,6 +90,7 @@ VISIBLE_S = 5.0  # then 202: the change is stored, and will be visible when the 
 SERVICES = web.AppKey("services", ApiServices)
 SEARCHING = web.AppKey("searching", Turns)
 ENROLLING = web.AppKey("enrolling", Turns)
+STRANGERS = web.AppKey("strangers", Turns)
 
 
 def services(request: web.Request) -> ApiServices:

@@ -1,9 +1,10 @@
 """Reading requests: query, JSON and multipart, each with limits, each refused in one clear line when it does not fit."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import BodyPartReader, hdrs, web
@@ -14,6 +15,8 @@ from api.errors import InvalidRequestError, MalformedError, MediaTypeError, TooL
 from api.idempotency import content_read
 
 JSON = "application/json"
+MULTIPART = "multipart/form-data"
+URLENCODED = "application/x-www-form-urlencoded"
 MAX_JSON_BYTES = 256 << 10
 MAX_FIELD_BYTES = 16 << 10  # of a form field that is no file
 MAX_PARTS = 64  # of one multipart request
@@ -42,6 +45,9 @@ class Form:
     fields: dict[str, str]
 
 
+FORM = web.RequestKey("form", Form)
+
+
 def read_query(request: web.Request, model: type[M]) -> M:
     """Read the query string.
 
@@ -66,17 +72,22 @@ async def read_json(
     """
     if request.content_type not in content_types:
         raise MediaTypeError(f"expected Content-Type {' or '.join(content_types)}, got {request.content_type[:80]}")
+    data = await _read_whole(request, "JSON body", max_bytes)
+    try:
+        body = _validated(model, data)
+    except ValidationError as err:
+        raise _invalid(err, "body") from err
+    await content_read(request, data)
+    return body
+
+
+async def _read_whole(request: web.Request, what: str, max_bytes: int) -> bytes:
     data = bytearray()
     async for chunk in request.content.iter_chunked(READ_BYTES):
         data += chunk
         if len(data) > max_bytes:
-            raise TooLargeError(f"the JSON body is larger than {max_bytes} bytes")
-    try:
-        body = _validated(model, bytes(data))
-    except ValidationError as err:
-        raise _invalid(err, "body") from err
-    await content_read(request, bytes(data))
-    return body
+            raise TooLargeError(f"the {what} is larger than {max_bytes} bytes")
+    return bytes(data)
 
 
 def _validated(model: type[M], data: bytes) -> M:
@@ -97,23 +108,57 @@ def _whole(value: Any) -> Any:
     return {key: _whole(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
-async def read_form(request: web.Request, *, file_field: str | Collection[str], max_bytes: int) -> Form:
-    """Read a multipart body into memory, up to ``max_bytes`` in all.
+def bare_type(request: web.Request) -> str:
+    """Return the content type without parameters; aiohttp's own takes 1 ms for each new boundary."""
+    return request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+
+
+async def read_form(request: web.Request, *, file_field: str | Collection[str], max_bytes: int, needs_file: bool = True) -> Form:
+    """Read a form into memory, up to ``max_bytes`` in all; read again, it is the same.
+
+    Args:
+        request: multipart; a form that needs no file may be URL-encoded too.
+        file_field: names of the fields that are files.
+        max_bytes: at most.
+        needs_file: whether one must come.
 
     Raises:
-        MediaTypeError: it is no multipart/form-data.
+        MediaTypeError: it is no form.
         TooLargeError: more bytes or parts than allowed; the rest is not read.
-        MalformedError: it can't be read as multipart, or no file came.
+        MalformedError: it can't be read as a form. UnprocessableError: no file came.
     """
     fields = (file_field,) if isinstance(file_field, str) else tuple(file_field)
-    first = f" with a file in '{fields[0]}'" if fields else ""
-    given = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()  # aiohttp's takes 1 ms for each new boundary
-    if given != "multipart/form-data":
-        raise MediaTypeError(f"expected Content-Type multipart/form-data{first}, got {given[:80] or 'none'}")
+    form = request.get(FORM)
+    if form is None and not needs_file and bare_type(request) == URLENCODED:
+        form = request[FORM] = _decoded(await _read_whole(request, "form", MAX_FIELD_BYTES))
+    elif form is None:
+        form = request[FORM] = await _read_multipart(request, fields, max_bytes)
+    if needs_file and not form.files:
+        raise UnprocessableError(f"no file: send it as a form field named '{fields[0]}'")
+    await content_read(request, _digest(form))
+    return form
+
+
+def _decoded(data: bytes) -> Form:
+    """Return a URL-encoded form."""
+    try:
+        pairs = parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARTS)
+    except ValueError as err:
+        raise MalformedError("the form can't be read: it is not URL-encoded UTF-8, or has too many fields") from err
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise MalformedError("a form field is given twice")
+    return Form([], fields)
+
+
+async def _read_multipart(request: web.Request, fields: Sequence[str], max_bytes: int) -> Form:
+    given = bare_type(request)
+    if given != MULTIPART:
+        raise MediaTypeError(f"expected Content-Type {MULTIPART} with a file in '{fields[0]}', got {given[:80] or 'none'}")
     if (request.content_length or 0) > max_bytes:
         raise TooLargeError(f"the upload has {request.content_length} bytes, at most {max_bytes} are taken (api.max_upload_bytes)")
     try:
-        form = await _read_parts(request, fields, max_bytes)
+        return await _read_parts(request, fields, max_bytes)
     except (
         ValueError,
         AssertionError,
@@ -125,10 +170,6 @@ async def read_form(request: web.Request, *, file_field: str | Collection[str], 
         raise MalformedError(
             f"the multipart body can't be read: {str(err).splitlines()[0][:200] if str(err) else type(err).__name__}"
         ) from err
-    if fields and not form.files:
-        raise UnprocessableError(f"no file: send it as a form field named '{fields[0]}'")
-    await content_read(request, _digest(form))
-    return form
 
 
 def _digest(form: Form) -> bytes:

@@ -77,15 +77,19 @@ class Authenticator:
             group.create_task(self._count(), name="count requests")
             group.create_task(self._hear(), name="hear of revocations")
 
-    async def authenticate(self, request: web.Request) -> Identity:
+    async def authenticate(self, request: web.Request, body_key: str | None = None) -> Identity:
         """Return who asks.
+
+        Args:
+            request: whose headers say it.
+            body_key: the key that its body has, where clients send it there.
 
         Raises:
             UnauthorizedError: nobody that is known, or no longer. ForbiddenError: a session's change without its CSRF token.
             TooManyRequestsError: strangers at this address have asked too often.
         """
         try:
-            return await self._identify(request)
+            return await self._identify(request, body_key)
         except UnauthorizedError:
             self._metrics.api_refused.labels("unauthorized").inc()
             self.count_stranger(request)
@@ -132,7 +136,18 @@ class Authenticator:
 
     def count_stranger(self, request: web.Request) -> None:
         """Count a request without proof. Raises TooManyRequestsError: this address makes too many of them."""
-        self._require_room(request, cost=1)
+        self.require_room(request, cost=1)
+
+    def require_room(self, request: web.Request, *, cost: int = 0) -> None:
+        """Refuse an address that has asked too often without proof. Raises TooManyRequestsError."""
+        verdict = self._take(self._strangers, self.bucket(request), self.settings.anonymous_per_minute, cost=cost)
+        if not verdict.allowed:
+            self._metrics.api_refused.labels("anonymous").inc()
+            raise TooManyRequestsError("too many requests from this address without a valid key", retry_s=verdict.retry_s)
+
+    def shows_key(self, request: web.Request) -> bool:
+        """Tell whether the headers say who asks, rightly or not."""
+        return "Authorization" in request.headers or self._given(request) is not None or self.cookie_name(request) in request.cookies
 
     def require_login_allowed(self, request: web.Request, name: str) -> None:
         """Slow down whoever guesses passwords. Raises TooManyRequestsError: too many logins have failed."""
@@ -174,14 +189,14 @@ class Authenticator:
         self._keys.forget()
         self._sessions.forget()
 
-    async def _identify(self, request: web.Request) -> Identity:
-        given = self._given(request)
+    async def _identify(self, request: web.Request, body_key: str | None) -> Identity:
+        given = body_key or self._given(request)
         if given is not None:
             key = KeyText.parse(given)
             if key is None:
                 return await self.of_credential(given)
             if self._keys.known(key.public_id) is None:
-                self._require_room(request)  # who tries keys one by one asks the database only so often
+                self.require_room(request)  # who tries keys one by one asks the database only so often
             return await self._of_key(key)
         cookie = request.cookies.get(self.cookie_name(request), "")
         if not cookie:
@@ -209,7 +224,7 @@ class Authenticator:
     async def _of_cookie(self, request: web.Request, cookie: str) -> Identity:
         digest = sha256(cookie)
         if self._sessions.known(digest) is None:
-            self._require_room(request)
+            self.require_room(request)
         identity = self._of_session(await self._sessions.get(digest), digest)
         if request.method not in SAFE_METHODS and not hmac.compare_digest(
             request.headers.get(CSRF_HEADER, "").encode(errors="surrogateescape"), csrf_token(cookie).encode()
@@ -234,12 +249,6 @@ class Authenticator:
 
     async def _find_session(self, digest: bytes) -> SessionRecord | None:
         return await SessionStore(self._db).find(digest, idle_s=self.settings.session_idle_s)
-
-    def _require_room(self, request: web.Request, *, cost: int = 0) -> None:
-        verdict = self._take(self._strangers, self.bucket(request), self.settings.anonymous_per_minute, cost=cost)
-        if not verdict.allowed:
-            self._metrics.api_refused.labels("anonymous").inc()
-            raise TooManyRequestsError("too many requests from this address without a valid key", retry_s=verdict.retry_s)
 
     def _take(self, buckets: Buckets, name: str, per_minute: int, *, cost: int = 1) -> Verdict:
         burst = max(1, per_minute * BURST_S // 60)

@@ -11,14 +11,16 @@ from api.access.limits import Verdict
 from api.errors import ForbiddenError, TooManyRequestsError, UnauthorizedError
 from api.principal import PRINCIPAL, principal
 from api.route import Handler, Route
-from api.services import services
-from core.errors import UnavailableError
+from api.services import STRANGERS, services
+from core.errors import SightlineError, UnavailableError, UsageError
 from core.runner import first_error
 
 IDENTITY = web.RequestKey("identity", Identity)
 RATE = web.RequestKey("rate", Verdict)
 STREAM_CHECK_S: Final = 0.5
 """How soon a stream of somebody who may no longer see it ends."""
+STRANGER_BODY_S: Final = 10.0
+"""For a body with the key in it to come: some megabytes over a local network."""
 
 
 async def admit(request: web.Request, route: Route | None) -> None:
@@ -32,7 +34,7 @@ async def admit(request: web.Request, route: Route | None) -> None:
         if route.tag != "health":
             access.count_stranger(request)
         return
-    identity = await access.authenticate(request)
+    identity = await access.authenticate(request, await _body_key(request, route))
     request[IDENTITY], request[PRINCIPAL] = identity, identity.principal
     if (rate := access.rate(identity)) is not None:
         request[RATE] = rate
@@ -80,6 +82,27 @@ def rate_headers(request: web.Request) -> dict[str, str]:
         "RateLimit-Remaining": str(rate.left),
         "RateLimit-Reset": str(math.ceil(rate.full_s)),
     }
+
+
+async def _body_key(request: web.Request, route: Route | None) -> str | None:
+    """Return the key that the body has, where it may be there; bodies of strangers are read only so often, a few at a time.
+
+    Raises:
+        SightlineError: the body can't be read, or does not come. TooManyRequestsError: see Authenticator.require_room.
+    """
+    access = services(request).access
+    if route is None or route.body_key is None or access.shows_key(request):
+        return None
+    access.require_room(request)
+    try:
+        async with request.app[STRANGERS].turn(), asyncio.timeout(STRANGER_BODY_S):
+            return await route.body_key(request)
+    except TimeoutError as err:
+        access.count_stranger(request)
+        raise UsageError(f"the body did not come within {STRANGER_BODY_S:.0f} s") from err
+    except SightlineError:
+        access.count_stranger(request)
+        raise
 
 
 async def _watch(request: web.Request) -> None:

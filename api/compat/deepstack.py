@@ -1,4 +1,4 @@
-"""DeepStack's and CodeProject.AI's face endpoints: Blue Iris, Agent DVR."""
+"""DeepStack's and CodeProject.AI's face endpoints: Blue Iris, Agent DVR. Their clients send the key as a field of the form."""
 
 from typing import Annotated
 
@@ -12,16 +12,18 @@ from api.models import Answer, Query
 from api.notes import note
 from api.route import answer
 from api.services import services, visible
-from api.uploads import Form, check, read_form
+from api.uploads import MULTIPART, URLENCODED, Form, bare_type, check, read_form
 from enrollment.record import clean_name
 
 UNKNOWN = "unknown"
+IMAGES = ("image", *(f"image{number}" for number in range(1, 10)))
 
 
 class ForeignForm(Query):
     """Fields that other clients add mean nothing here; they are taken and ignored, as they count on it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+    api_key: Annotated[str, Field(max_length=4096, description="The key, where no header has it.")] | None = None
 
 
 UserId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["alice"])]
@@ -79,10 +81,17 @@ class DeepStackDone(Answer):
     message: str = ""
 
 
+async def key_of_form(request: web.Request) -> str | None:
+    """Return the key that the form has, if it is a form."""
+    if bare_type(request) not in (MULTIPART, URLENCODED):
+        return None
+    return (await _form(request, needs_file=False)).fields.get("api_key")
+
+
 async def deepstack_recognize(request: web.Request) -> web.Response:
     """Name the faces of a photo; strangers are ``unknown``."""
-    form = await _form(request, ("image",))
-    wanted = check(DeepStackForm, {**_known(form, ("min_confidence",)), "image": b""}, where="form")
+    form = await _form(request)
+    wanted = check(DeepStackForm, {**form.fields, "image": b""}, where="form")
     collection = collection_of(request)
     seen = await look(request, form.files[0].data, collection=collection)
     mapping = Similarity.of(services(request).policy.calibration)
@@ -102,8 +111,8 @@ async def deepstack_recognize(request: web.Request) -> web.Response:
 
 async def deepstack_register(request: web.Request) -> web.Response:
     """Enrol photos of a person."""
-    form = await _form(request, ("image", *(f"image{number}" for number in range(1, 10))))
-    wanted = check(DeepStackRegisterForm, {**_known(form, ("userid",)), "image": b""}, where="form")
+    form = await _form(request)
+    wanted = check(DeepStackRegisterForm, {**form.fields, "image": b""}, where="form")
     collection, name = collection_of(request), clean_name(wanted.userid)
     outcomes = [await enroll(request, upload.data, subject=name, collection=collection) for upload in form.files]
     if not any(outcome.reference_id for outcome in outcomes):
@@ -122,8 +131,7 @@ async def deepstack_list(request: web.Request) -> web.Response:
 
 async def deepstack_delete(request: web.Request) -> web.Response:
     """Erase a person."""
-    form = await read_form(request, file_field=(), max_bytes=services(request).settings.api.max_upload_bytes)
-    wanted = check(DeepStackUserForm, _known(form, ("userid",)), where="form")
+    wanted = check(DeepStackUserForm, (await _form(request, needs_file=False)).fields, where="form")
     gallery = services(request).gallery
     subject = await gallery.subject(clean_name(wanted.userid), collection=collection_of(request))
     receipt = await gallery.erase(subject.subject_id)
@@ -132,10 +140,6 @@ async def deepstack_delete(request: web.Request) -> web.Response:
     return answer(DeepStackDone())
 
 
-async def _form(request: web.Request, names: tuple[str, ...]) -> Form:
-    return await read_form(request, file_field=names, max_bytes=services(request).settings.api.max_upload_bytes)
-
-
-def _known(form: Form, names: tuple[str, ...]) -> dict[str, str]:
-    """Return the fields that mean something here; clients send others too."""
-    return {name: form.fields[name] for name in names if name in form.fields}
+async def _form(request: web.Request, *, needs_file: bool = True) -> Form:
+    limit = services(request).settings.api.max_upload_bytes
+    return await read_form(request, file_field=IMAGES, max_bytes=limit, needs_file=needs_file)

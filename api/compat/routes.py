@@ -139,7 +139,7 @@ def _summary(handler: Handler, system: str) -> str:
     return f"{system}: {(handler.__doc__ or '').splitlines()[0].rstrip('.')}"
 
 
-def _routes(rows: Any, system: str, failure: Any) -> tuple[Route, ...]:
+def _routes(rows: Any, system: str, failure: Any, body_key: Any = None) -> tuple[Route, ...]:
     return tuple(
         Route(
             method=method,
@@ -150,6 +150,7 @@ def _routes(rows: Any, system: str, failure: Any) -> tuple[Route, ...]:
             summary=_summary(handler, system),
             tag=system.lower(),
             failure=failure,
+            body_key=body_key,
             limit_s=UPLOAD_S,
             errors=(400, 404, 409, 413, 415, 422),
             **more,
@@ -160,7 +161,7 @@ def _routes(rows: Any, system: str, failure: Any) -> tuple[Route, ...]:
 
 ROUTES: tuple[Route, ...] = (
     *_routes(_COMPREFACE, "CompreFace", compreface_failure),
-    *_routes(_DEEPSTACK, "DeepStack", deepstack_failure),
+    *_routes(_DEEPSTACK, "DeepStack", deepstack_failure, deepstack.key_of_form),
     Route(
         method="POST",
         path="/",

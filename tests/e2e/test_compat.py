@@ -139,5 +139,22 @@ def test_deepstack_names_the_known_and_no_stranger(server: Server) -> None:
     assert server.call("POST", vision + "/delete", files={"userid": (None, "joe")})["success"]
 
 
+def test_deepstacks_clients_send_the_key_in_the_form(server: Server) -> None:
+    vision, mine = "/v1/vision/face", {"api_key": TOKEN}
+    photo = {"image": ("a.jpg", BIDEN)}
+    assert server.call("POST", vision + "/register", headers={}, files=photo, data={"userid": "joe", **mine})["success"]
+    key_last = {"image": ("a.jpg", BIDEN_LATER), "api_key": (None, TOKEN)}
+    (known,) = server.call("POST", vision + "/recognize", headers={}, files=key_last)["predictions"]
+    assert known["userid"] == "joe"
+    assert server.call("POST", vision + "/list", headers={}, data=mine)["faces"] == ["joe"]
+    for given in ({}, {"api_key": ""}, {"api_key": "another-token-0123456789"}):
+        refused = server.call("POST", vision + "/recognize", headers={}, status=401, files=photo, data=given)
+        assert (refused["success"], refused["code"]) == (False, "unauthorized")
+        assert server.call("POST", vision + "/delete", headers={}, status=401, data={"userid": "joe", **given})["success"] is False
+    assert server.call("POST", vision + "/list?api_key=" + TOKEN, headers={}, status=401)["success"] is False
+    assert server.call("POST", "/api/v1/recognition/recognize", headers={}, status=401, files={"file": BIDEN}, data=mine)["code"] == 20
+    assert server.call("POST", vision + "/delete", headers={}, data={"userid": "joe", **mine})["success"]
+
+
 def _json() -> dict[str, str]:
     return {"Content-Type": "application/json", "x-api-key": TOKEN}
