@@ -7,7 +7,16 @@ from core.errors import ConflictError, NotFoundError, StaleError
 from core.events import tell
 from core.ports import Database
 from enrollment.changes import tell_subject
-from enrollment.record import Subject, SubjectChange, SubjectDetails, check_attributes, check_consent, check_text, clean_name
+from enrollment.record import (
+    Subject,
+    SubjectChange,
+    SubjectDetails,
+    check_attributes,
+    check_collection,
+    check_consent,
+    check_text,
+    clean_name,
+)
 from enrollment.rows import SUBJECTS, subject_of, uuid_or_nothing
 
 _UPDATE = """
@@ -51,13 +60,19 @@ async def change_subject(tx: Database, subject_id: str, change: SubjectChange, *
     return subject, generation
 
 
-async def enter_subject(tx: Database, name: str, collection: str, details: SubjectDetails) -> Subject:
-    """Return a subject by name, made if new, with details merged into it; locked against erasure until the transaction ends.
+async def enter_subject(tx: Database, name: str, collection: str, details: SubjectDetails, *, new: bool = False) -> Subject:
+    """Return a subject by name, made with its collection if new, with details merged into it; locked against erasure.
 
     Raises:
-        ConflictError: it was erased or renamed at this moment, or the external id is taken. UsageError: a value that can't be.
+        ConflictError: it must be ``new`` and is there, was erased or renamed at this moment, or the external id is taken.
+        UsageError: a value that can't be.
     """
-    await tx.execute("insert into subject (collection, name) values ($1, $2) on conflict (collection, name) do nothing", collection, name)
+    await tx.execute("insert into collection (name) values ($1) on conflict do nothing", check_collection(collection))
+    made = await tx.execute(
+        "insert into subject (collection, name) values ($1, $2) on conflict (collection, name) do nothing", collection, name
+    )
+    if new and not made:
+        raise ConflictError(f"subject '{name}': is already in collection {collection}")
     rows = await tx.fetch(SUBJECTS + "where s.collection = $1 and s.name = $2 for key share of s", collection, name)
     if not rows:
         raise ConflictError(f"subject '{name}': was erased or renamed at this moment; try again")

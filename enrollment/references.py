@@ -15,7 +15,7 @@ from core.types import F32, Candidate
 from core.vault import OVERHEAD_BYTES, label_of, seal_embedding
 from enrollment.changes import lock_generation, tell_changes
 from enrollment.changing import enter_subject, locked_subject
-from enrollment.record import Added, Known, NewReference, Reference, Subject, SubjectDetails, check_collection, clean_name
+from enrollment.record import Added, Known, NewReference, Reference, Subject, SubjectDetails, clean_name
 from enrollment.rows import REFERENCES, SUBJECTS, reference_of, subject_of, uuid_or_nothing
 
 SEALED = (
@@ -153,7 +153,6 @@ class ReferenceStore:
             UsageError: a name that can't be. UnavailableError: nothing was stored. Whatever ``check`` raises.
         """
         async with self._db.transaction() as tx:
-            await tx.execute("insert into collection (name) values ($1) on conflict do nothing", check_collection(collection))
             subject = await enter_subject(tx, clean_name(name), collection, details or SubjectDetails())
             added = await self._add(tx, subject, new, check)
             if added.generation is not None:

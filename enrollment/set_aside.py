@@ -87,7 +87,6 @@ class SetAsideStore:
             if photo.subject_id:
                 subject = await locked_subject(tx, photo.subject_id, share=True)
             else:
-                await tx.execute("insert into collection (name) values ($1) on conflict do nothing", collection)
                 subject = await enter_subject(tx, photo.subject, collection, photo.details)
             rows = await tx.fetch(
                 _ADD,

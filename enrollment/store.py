@@ -14,7 +14,7 @@ from core.vault import label_of
 from enrollment.changes import tell_changes
 from enrollment.changing import change_subject, details_change, enter_subject, locked_subject
 from enrollment.erasing import Forget, forget_with_merged, keep_receipt
-from enrollment.record import Added, Counts, NewReference, Receipt, Subject, SubjectChange, SubjectDetails, check_collection, clean_name
+from enrollment.record import Added, Counts, NewReference, Receipt, Subject, SubjectChange, SubjectDetails, clean_name
 from enrollment.references import SEALED as SEALED_REFERENCES
 from enrollment.references import Check, ReferenceStore, reference_id_of
 from enrollment.rows import SUBJECTS, name_or_nothing, subject_of, uuid_or_nothing
@@ -48,10 +48,6 @@ class GalleryStore(ReferenceStore):
     async def collections(self) -> list[str]:
         """Return the names of all collections."""
         return [row["name"] for row in await self._db.fetch("select name from collection order by name")]
-
-    async def make_collection(self, name: str) -> None:
-        """Make a collection unless it is there. Raises UsageError for a name that can't be."""
-        await self._db.execute("insert into collection (name) values ($1) on conflict do nothing", check_collection(name))
 
     async def counts(self, collection: str | None = None) -> Counts:
         """Return how much is enrolled, in one collection or in all."""
@@ -103,7 +99,7 @@ class GalleryStore(ReferenceStore):
             ConflictError: the name or the external id is taken. UsageError: a value that can't be.
         """
         async with self._db.transaction() as tx:
-            subject = await self._new_subject(tx, name, collection, details or SubjectDetails())
+            subject = await enter_subject(tx, clean_name(name), collection, details or SubjectDetails(), new=True)
             await tell(tx, "gallery", [(subject.subject_id, subject.version)], collection=collection)
         return subject
 
@@ -116,17 +112,10 @@ class GalleryStore(ReferenceStore):
             ConflictError, UsageError: see make_subject. Whatever a check raises.
         """
         async with self._db.transaction() as tx:
-            subject = await self._new_subject(tx, name, collection, details)
+            subject = await enter_subject(tx, clean_name(name), collection, details, new=True)
             added = [await self._add(tx, subject, new, check) for new, check in faces]
             await tell(tx, "gallery", [(subject.subject_id, subject.version)], collection=collection)
         return added
-
-    async def _new_subject(self, tx: Database, name: str, collection: str, details: SubjectDetails) -> Subject:
-        clean = clean_name(name)
-        await GalleryStore(tx, forget=self._forget).make_collection(collection)
-        if await tx.fetch("select from subject where collection = $1 and name = $2", collection, clean):
-            raise ConflictError(f"subject '{clean}': is already in collection {collection}")
-        return await enter_subject(tx, clean, collection, details)
 
     async def discard_empty(self, subject_id: str) -> bool:
         """Delete a subject that has no references and that nothing was ever matched with; tell whether it was one."""

@@ -17,11 +17,13 @@ from api.compat import rekognition_models as models
 from api.compat.failures import AMZ_JSON, FaceProblemError
 from api.compat.looking import Seen, enroll, look
 from api.compat.similarity import Similarity
+from api.gallery.collections import take_away
 from api.notes import note
 from api.principal import Permission, principal
 from api.services import services, visible
 from api.uploads import read_json
 from core.errors import ConflictError, NotFoundError, UsageError
+from enrollment.collections import CollectionStore
 from enrollment.listing import ListedFace, face_of, list_faces
 from recognize.still import FaceAnswer
 
@@ -61,22 +63,20 @@ async def rekognition(request: web.Request) -> web.Response:
 async def _create_collection(request: web.Request, given: Mapping[str, Any]) -> Answer:
     name = models.CollectionBody.model_validate(given).CollectionId
     principal(request).require_collection(name)
-    gallery = services(request).gallery
-    if name in await gallery.collections():
-        raise ConflictError(f"the collection id {name} already exists")
-    await gallery.make_collection(name)
+    await CollectionStore(services(request).db).add(name)
     return {"StatusCode": 200, "CollectionArn": f"sightline:collection/{name}", "FaceModelVersion": _model(request)}
 
 
 async def _delete_collection(request: web.Request, given: Mapping[str, Any]) -> Answer:
     name = await _collection(request, models.CollectionBody.model_validate(given).CollectionId)
-    gallery, generation = services(request).gallery, 0
-    principal(request).require("subjects.erase")
-    while page := await gallery.subjects(name):
-        for subject in page:
-            generation = (await gallery.erase(subject.subject_id)).generation
+    removed, generation = False, 0
+    while not removed:
+        try:
+            receipts, removed = await take_away(request, name, erase=True)
+        except ConflictError as err:
+            raise FaceProblemError("usage", str(err)) from err
+        generation = max([generation, *(one.generation for one in receipts)])
     await visible(request, generation)
-    await services(request).db.execute("delete from collection where name = $1 and name <> 'default'", name)
     return {"StatusCode": 200}
 
 
@@ -91,14 +91,13 @@ async def _list_collections(request: web.Request, given: Mapping[str, Any]) -> A
 
 async def _describe_collection(request: web.Request, given: Mapping[str, Any]) -> Answer:
     name = await _collection(request, models.CollectionBody.model_validate(given).CollectionId)
-    counts = await services(request).gallery.counts(name)
-    rows = await services(request).db.fetch("select created_at from collection where name = $1", name)
+    found = await CollectionStore(services(request).db).get(name)
     return {
-        "FaceCount": counts.references,
-        "UserCount": counts.subjects,
+        "FaceCount": found.references,
+        "UserCount": found.subjects,
         "FaceModelVersion": _model(request),
         "CollectionARN": f"sightline:collection/{name}",
-        "CreationTimestamp": rows[0]["created_at"].timestamp(),
+        "CreationTimestamp": found.created_at.timestamp(),
     }
 
 

@@ -78,11 +78,8 @@ class SearchFacesBody(CollectionBody):
     FaceMatchThreshold: Percent = 80.0
 
 
-class ListFacesBody(CollectionBody):
+class ListFacesBody(CollectionBody, PageBody):
     """A page of a collection's faces."""
-
-    NextToken: str | None = None
-    MaxResults: Annotated[int, Field(ge=0, le=4096)] | None = None
 
 
 class DeleteFacesBody(CollectionBody):

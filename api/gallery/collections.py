@@ -71,29 +71,40 @@ async def update_collection(request: web.Request) -> web.Response:
 async def erase_collection(request: web.Request) -> web.Response:
     """Delete a collection; with everybody in it where that is asked for."""
     query = read_query(request, EraseCollectionQuery)
-    name, store = _name(request), _store(request)
-    await store.get(name)
-    if name == services(request).settings.recognize.collection:
-        raise ConflictError(f"collection '{name}': is the one that cameras search; set recognize.collection to another one first")
-    receipts: list[Receipt] = []
-    removed = True
-    if query.erase:
-        principal(request).require("subjects.erase")
-        if used := await store.users(name):
-            raise ConflictError(f"collection '{name}': is used by watchlist {used[0]}; remove that first")
-        ids = await store.subject_ids(name, limit=ERASED_AT_ONCE + 1)
-        removed = len(ids) <= ERASED_AT_ONCE
-        for subject_id in ids[:ERASED_AT_ONCE]:
-            try:
-                receipts.append(await services(request).gallery.erase(subject_id))
-            except NotFoundError:  # somebody else has erased it at this moment
-                continue
-    if removed:
-        await store.remove(name)
+    name = _name(request)
+    receipts, removed = await take_away(request, name, erase=query.erase)
     note(request, collection=name, receipts=[one.receipt_id for one in receipts])
     seen = not receipts or await visible(request, receipts[-1].generation)
     body = CollectionErased(collection=name, removed=removed, receipts=[ReceiptView.of(one) for one in receipts])
     return answer(body, status=200 if seen and removed else 202)
+
+
+async def take_away(request: web.Request, name: str, *, erase: bool) -> tuple[list[Receipt], bool]:
+    """Remove a collection; ``erase``: everybody in it first, at most ERASED_AT_ONCE. Return the receipts, and whether it is gone.
+
+    Raises:
+        NotFoundError: there is none. ConflictError: cameras search it, a watchlist uses it, or somebody is in it. ForbiddenError.
+    """
+    store = _store(request)
+    await store.get(name)
+    if name == services(request).settings.recognize.collection:
+        raise ConflictError(f"collection '{name}': is the one that cameras search; set recognize.collection to another one first")
+    ids: list[str] = []
+    if erase:
+        principal(request).require("subjects.erase")
+        if used := await store.users(name):
+            raise ConflictError(f"collection '{name}': is used by watchlist {used[0]}; remove that first")
+        ids = await store.subject_ids(name, limit=ERASED_AT_ONCE + 1)
+    receipts: list[Receipt] = []
+    for subject_id in ids[:ERASED_AT_ONCE]:
+        try:
+            receipts.append(await services(request).gallery.erase(subject_id))
+        except NotFoundError:  # somebody else has erased it at this moment
+            continue
+    if len(ids) > ERASED_AT_ONCE:
+        return receipts, False
+    await store.remove(name)
+    return receipts, True
 
 
 def _store(request: web.Request) -> CollectionStore:

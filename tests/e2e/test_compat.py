@@ -73,6 +73,8 @@ def test_boto3_enrols_and_searches(rekognition: Any) -> None:
     assert rekognition.delete_collection(CollectionId="staff")["StatusCode"] == 200
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         rekognition.describe_collection(CollectionId="staff")
+    with pytest.raises(ClientError, match=r"InvalidParameterException.*is the one that cameras search"):
+        rekognition.delete_collection(CollectionId="default")
 
 
 def test_boto3_compares_and_detects(rekognition: Any) -> None:
