@@ -98,8 +98,10 @@ def services(request: web.Request) -> ApiServices:
     return request.app[SERVICES]
 
 
-async def visible(request: web.Request, generation: int) -> bool:
-    """Wait a moment until the matcher has a generation of the gallery, and tell whether it has."""
+async def visible(request: web.Request, generation: int | None) -> bool:
+    """Wait a moment until the matcher has a generation of the gallery, and tell whether it has; None = nothing has changed for it."""
+    if generation is None:
+        return True
     try:
         async with asyncio.timeout(VISIBLE_S):
             await services(request).await_visible(generation)

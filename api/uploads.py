@@ -1,4 +1,4 @@
-"""Reading requests: query, JSON and multipart, each with limits, each refused in one clear line when it does not fit."""
+"""Reading requests: ids, query, JSON and multipart, each with limits, each refused in one clear line when it does not fit."""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from api.errors import InvalidRequestError, MalformedError, MediaTypeError, TooLargeError, UnprocessableError
 from api.idempotency import content_read
+from core.errors import NotFoundError
+from sightings.record import parse_id
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
@@ -46,6 +48,19 @@ class Form:
 
 
 FORM = web.RequestKey("form", Form)
+
+
+def path_id(request: web.Request, name: str, kind: str) -> str:
+    """Return an id of the path in its usual spelling: names are no ids here.
+
+    Raises:
+        NotFoundError: it is no UUID.
+    """
+    text = request.match_info[name]
+    key = parse_id(text)
+    if key is None:
+        raise NotFoundError(f"{kind} {text[:64]!r}: ids are UUIDs")
+    return str(key)
 
 
 def read_query(request: web.Request, model: type[M]) -> M:

@@ -27,7 +27,7 @@ from enrollment.looking import Eyes, Found, Looked, Prepared
 from enrollment.record import Added, NewReference, OnDoubt, Outcome, Photo, SubjectDetails, Warned
 from enrollment.set_aside import Doubtful, SetAsideStore
 from enrollment.store import Check, GalleryStore
-from enrollment.telling import lookalikes, rejected
+from enrollment.telling import lookalikes, newest, rejected
 
 BATCH: Final = 8  # photos the models look at together
 CANDIDATES: Final = 3
@@ -308,9 +308,8 @@ class Enroller:
         return replace(outcome, status="set_aside", set_aside_id=set_aside_id, subject_id=subject_id)
 
     async def _wait(self, outcomes: Sequence[Outcome], options: EnrollOptions) -> None:
-        newest = max((outcome.generation for outcome in outcomes if outcome.generation is not None), default=None)
-        if newest is not None and options.wait:
-            await self.await_visible(newest)
+        if options.wait and (generation := newest(outcomes)) is not None:
+            await self.await_visible(generation)
 
     def _counted(self, outcome: Outcome) -> Outcome:
         if self.metrics is not None:

@@ -1,6 +1,6 @@
 """What is told of a photo: outcomes and warnings. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -13,6 +13,11 @@ from enrollment.references import reference_id_of
 def rejected(photo: Photo, rejection: Rejection) -> Outcome:
     """Return the outcome of a photo that can't be enrolled."""
     return Outcome(file=photo.file, subject=photo.subject, status="rejected", reason=rejection.reason, detail=rejection.detail)
+
+
+def newest(outcomes: Iterable[Outcome]) -> int | None:
+    """Return the generation of the last change that these made; None where nothing changed."""
+    return max((outcome.generation for outcome in outcomes if outcome.generation is not None), default=None)
 
 
 def known_outcome(photo: Photo, known: Sequence[Known], sha256: bytes) -> Outcome | None:

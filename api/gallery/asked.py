@@ -1,30 +1,16 @@
 """What a request names, if who asks may see it; everything else is not there."""
 
-from collections.abc import Iterable
-from typing import Any
-
 from aiohttp import web
 
-from api.principal import Principal, principal
+from api.access.guard import sees
+from api.principal import principal
 from api.services import services
+from api.uploads import path_id
 from core.errors import NotFoundError
 from enrollment.collections import no_collection
-from enrollment.record import Outcome, Reference, Subject
+from enrollment.record import Reference, Subject
 from enrollment.set_aside import SetAside, SetAsideStore, nothing_aside
-from sightings.record import StoredSighting, parse_id
-
-
-def path_id(request: web.Request, name: str, kind: str) -> str:
-    """Return an id of the path in its usual spelling: names are no ids here.
-
-    Raises:
-        NotFoundError: it is no UUID.
-    """
-    text = request.match_info[name]
-    key = parse_id(text)
-    if key is None:
-        raise NotFoundError(f"{kind} {text[:64]!r}: ids are UUIDs")
-    return str(key)
+from sightings.record import StoredSighting
 
 
 async def asked_subject(request: web.Request, subject_id: str | None = None) -> Subject:
@@ -57,9 +43,8 @@ async def asked_aside(request: web.Request) -> SetAside:
 async def asked_sighting(request: web.Request) -> StoredSighting:
     """Return the sighting of the path. Raises NotFoundError."""
     key = path_id(request, "sighting_id", "sighting")
-    who = principal(request)
     stored = await services(request).sightings.get(key)
-    if not who.sees_collection(stored.sighting.collection) or not await _sees_camera(request, who, stored.sighting.camera):
+    if not await sees(request, camera=stored.sighting.camera, collection=stored.sighting.collection):
         raise NotFoundError(f"sighting {key}: there is none")
     return stored
 
@@ -72,15 +57,3 @@ async def writable_collection(request: web.Request, given: str | None) -> str:
     if name != usual and not who.may("collections.write") and name not in await services(request).gallery.collections():
         raise no_collection(name)
     return name
-
-
-def newest(outcomes: Iterable[Outcome]) -> int | None:
-    """Return the generation of the last change that these made."""
-    return max((outcome.generation for outcome in outcomes if outcome.generation is not None), default=None)
-
-
-async def _sees_camera(request: web.Request, who: Principal, camera: str) -> bool:
-    if who.camera_groups is None:
-        return True
-    rows: list[dict[str, Any]] = await services(request).db.fetch("select groups from camera where name = $1", camera)
-    return bool(rows) and who.sees_camera(rows[0]["groups"])

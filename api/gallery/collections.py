@@ -74,7 +74,7 @@ async def erase_collection(request: web.Request) -> web.Response:
     name = _name(request)
     receipts, removed = await take_away(request, name, erase=query.erase)
     note(request, collection=name, receipts=[one.receipt_id for one in receipts])
-    seen = not receipts or await visible(request, receipts[-1].generation)
+    seen = await visible(request, receipts[-1].generation if receipts else None)
     body = CollectionErased(collection=name, removed=removed, receipts=[ReceiptView.of(one) for one in receipts])
     return answer(body, status=200 if seen and removed else 202)
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from api.errors import NothingEnrolledError, UnprocessableError, sensible
-from api.gallery.asked import asked_reference, asked_subject, newest, writable_collection
+from api.gallery.asked import asked_reference, asked_subject, writable_collection
 from api.gallery.enroll_models import (
     EnrollAnswer,
     EnrollForm,
@@ -28,6 +28,7 @@ from api.services import ENROLLING, services, visible
 from api.uploads import Form, Upload, check, read_form, read_json
 from enrollment.record import Outcome, Photo, Subject, SubjectDetails, check_attributes
 from enrollment.service import EnrollOptions
+from enrollment.telling import newest
 
 
 async def list_references(request: web.Request) -> web.Response:
@@ -58,7 +59,7 @@ async def move_reference(request: web.Request) -> web.Response:
         raise UnprocessableError(f"subject_id: is in collection {target.collection}, the face in {owner.collection}")
     generation = await services(request).gallery.move_reference(reference.reference_id, target.subject_id)
     note(request, reference_id=reference.reference_id, subject_id=owner.subject_id, other_subject_id=target.subject_id)
-    seen = generation is None or await visible(request, generation)
+    seen = await visible(request, generation)
     moved, _ = await services(request).gallery.reference(reference.reference_id)
     return answer(ReferenceView.of(moved), status=200 if seen else 202)
 
@@ -128,8 +129,7 @@ async def enrolled_status(request: web.Request, outcomes: Sequence[Outcome], sub
     """Note what was enrolled, wait until every matcher has it, and return 200, or 202 when they do not in time."""
     ids = [one.reference_id for one in outcomes if one.status == "enrolled"]
     note(request, subject_id=subject_id, reference_ids=ids, photos=len(outcomes))
-    generation = newest(outcomes)
-    return 200 if generation is None or await visible(request, generation) else 202
+    return 200 if await visible(request, newest(outcomes)) else 202
 
 
 def point_of(text: str | None) -> int | tuple[float, float] | None:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from api.cursor import decode_name, page_by_name
 from api.errors import sensible
-from api.gallery.asked import asked_subject, path_id, writable_collection
+from api.gallery.asked import asked_subject, writable_collection
 from api.gallery.models import (
     Consent,
     GalleryView,
@@ -26,7 +26,7 @@ from api.notes import note
 from api.principal import principal
 from api.route import answer, expected_version
 from api.services import services, visible
-from api.uploads import read_json, read_query
+from api.uploads import path_id, read_json, read_query
 from core.errors import NotFoundError
 from enrollment.erasing import ErasureStore
 from enrollment.finding import find_subjects
@@ -79,7 +79,7 @@ async def update_subject(request: web.Request) -> web.Response:
     with sensible():
         subject, generation = await services(request).gallery.change(subject.subject_id, change, version=version)
     note(request, subject_id=subject.subject_id, fields=sorted(change))
-    seen = generation is None or await visible(request, generation)
+    seen = await visible(request, generation)
     return shown(subject, status=200 if seen else 202)
 
 
@@ -105,7 +105,7 @@ async def merge_subjects(request: web.Request) -> web.Response:
     survivor = await asked_subject(request)
     other = await asked_subject(request, str(body.other_subject_id))
     with sensible():
-        merge = await _merges(request).merge(survivor.subject_id, other.subject_id, actor=principal(request).actor, name=body.name)
+        merge = await merges(request).merge(survivor.subject_id, other.subject_id, actor=principal(request).actor, name=body.name)
     note(request, merge_id=merge.merge_id, subject_id=survivor.subject_id, other_subject_id=other.subject_id)
     return await _merge_answer(request, merge)
 
@@ -113,7 +113,7 @@ async def merge_subjects(request: web.Request) -> web.Response:
 async def list_merges(request: web.Request) -> web.Response:
     """Return the merges by which others became a subject."""
     subject = await asked_subject(request)
-    return answer(MergeList(merges=[MergeView.of(one) for one in await _merges(request).of_subject(subject.subject_id)]))
+    return answer(MergeList(merges=[MergeView.of(one) for one in await merges(request).of_subject(subject.subject_id)]))
 
 
 async def get_merge(request: web.Request) -> web.Response:
@@ -123,7 +123,7 @@ async def get_merge(request: web.Request) -> web.Response:
 
 async def undo_merge(request: web.Request) -> web.Response:
     """Part two subjects again."""
-    merge = await _merges(request).undo((await _asked_merge(request)).merge_id)
+    merge = await merges(request).undo((await _asked_merge(request)).merge_id)
     note(request, merge_id=merge.merge_id, subject_id=merge.survivor_id, other_subject_id=merge.merged_id)
     return await _merge_answer(request, merge)
 
@@ -191,18 +191,19 @@ async def _receipt(request: web.Request, subject_id: str) -> Receipt | None:
     return receipt if receipt is not None and principal(request).sees_collection(receipt.collection) else None
 
 
-def _merges(request: web.Request) -> MergeStore:
+def merges(request: web.Request) -> MergeStore:
+    """Return what merges subjects, with what was seen of them."""
     return MergeStore(services(request).db, hands=Hands(gap=timedelta(seconds=services(request).settings.sightings.episode_gap_s)))
 
 
 async def _asked_merge(request: web.Request) -> Merge:
     key = path_id(request, "merge_id", "merge")
-    merge = await _merges(request).get(key)
+    merge = await merges(request).get(key)
     if not principal(request).sees_collection(merge.collection):
         raise NotFoundError(f"merge {key}: there is none, or one of the two was erased since")
     return merge
 
 
 async def _merge_answer(request: web.Request, merge: Merge) -> web.Response:
-    seen = merge.generation is None or await visible(request, merge.generation)
+    seen = await visible(request, merge.generation)
     return answer(MergeView.of(merge), status=200 if seen else 202)

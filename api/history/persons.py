@@ -73,7 +73,7 @@ async def give_person_name(request: web.Request) -> web.Response:
     _require_all_cameras(request)
     named = await name_person(request, await _store(request).get(_id(request)), body)
     note(request, subject_id=named.subject_id, enrolled=named.enrolled, sightings=named.sightings)
-    seen = named.generation is None or await visible(request, named.generation)
+    seen = await visible(request, named.generation)
     person = PersonView.of(await _store(request).get(_id(request)))
     view = NamedAnswer(person=person, subject_id=named.subject_id, enrolled=named.enrolled, sightings=named.sightings, visible=seen)
     return answer(view, status=200 if seen else 202)
@@ -83,7 +83,7 @@ async def take_person_name(request: web.Request) -> web.Response:
     """Undo the naming of a person."""
     _require_all_cameras(request)
     generation = await unname_person(request, _id(request))
-    seen = generation is None or await visible(request, generation)
+    seen = await visible(request, generation)
     person = await _store(request).get(_id(request))
     return answer(PersonView.of(person), status=200 if seen else 202)
 

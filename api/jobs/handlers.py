@@ -16,11 +16,9 @@ from api.principal import principal
 from api.route import answer
 from api.services import services
 from api.storage.handlers import uploads
-from api.uploads import read_json, read_query
-from core.errors import NotFoundError
+from api.uploads import path_id, read_json, read_query
 from core.outbound import WEB_SCHEMES, parse_url
 from sightings.cursor import Cursor
-from sightings.record import parse_id
 
 _MADE_AT = ("/v1/jobs/import", "/v1/jobs/recognize")  # where jobs are made: no ids
 _SOURCES = {
@@ -207,7 +205,4 @@ def _store(request: web.Request) -> JobStore:
 async def _job(request: web.Request) -> Job:
     if request.path in _MADE_AT:
         raise web.HTTPMethodNotAllowed(request.method, ["POST"])
-    key = parse_id(request.match_info["job_id"])
-    if key is None:
-        raise NotFoundError(f"job {request.match_info['job_id'][:64]!r}: ids are UUIDs")
-    return await _store(request).get(uuid.UUID(str(key)), collections=principal(request).collections)
+    return await _store(request).get(uuid.UUID(path_id(request, "job_id", "job")), collections=principal(request).collections)

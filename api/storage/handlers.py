@@ -13,9 +13,8 @@ from api.route import answer
 from api.services import services
 from api.storage.models import NewUpload, UploadTarget, UploadView
 from api.storage.store import UploadStore, check_token, make_token
-from api.uploads import read_json
-from core.errors import NotFoundError, UsageError
-from sightings.record import parse_id
+from api.uploads import path_id, read_json
+from core.errors import UsageError
 
 CHUNK_S = 30.0  # a client that sends nothing for so long is gone
 CHUNK_BYTES = 256 << 10
@@ -94,7 +93,4 @@ async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
 
 
 def _upload_id(request: web.Request) -> uuid.UUID:
-    key = parse_id(request.match_info["upload_id"])
-    if key is None:
-        raise NotFoundError(f"upload {request.match_info['upload_id'][:64]!r}: ids are UUIDs")
-    return uuid.UUID(str(key))
+    return uuid.UUID(path_id(request, "upload_id", "upload"))
