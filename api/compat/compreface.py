@@ -34,10 +34,12 @@ from api.compat.compreface_models import (
     Verified,
 )
 from api.compat.failures import FaceProblemError
-from api.compat.looking import collection_of, enroll, look
+from api.compat.looking import collection_of, enroll, look, names
 from api.compat.similarity import Similarity
+from api.gallery.handlers import merges
 from api.images import picture
 from api.notes import note
+from api.principal import principal
 from api.route import answer
 from api.services import services, visible
 from api.uploads import Upload, read_form, read_json, read_query
@@ -95,11 +97,12 @@ async def compreface_list_faces(request: web.Request) -> web.Response:
 async def compreface_delete_faces(request: web.Request) -> web.Response:
     """Delete the references of a subject, or all."""
     wanted, collection = read_query(request, DeleteParameters), collection_of(request)
-    deleted = 0
+    deleted, generation = 0, None
     while found := await list_faces(services(request).db, collection, subject=wanted.subject):
         for one in found:
-            await _delete(request, one)
+            generation = await services(request).gallery.delete_reference(one.reference_id)
             deleted += 1
+    await visible(request, generation)
     note(request, collection=collection, references=deleted)
     return answer(Deleted(deleted=deleted))
 
@@ -107,7 +110,7 @@ async def compreface_delete_faces(request: web.Request) -> web.Response:
 async def compreface_delete_face(request: web.Request) -> web.Response:
     """Delete one reference."""
     face = await _face(request)
-    await _delete(request, face)
+    await visible(request, await services(request).gallery.delete_reference(face.reference_id))
     return answer(FaceAdded(image_id=face.reference_id, subject=face.subject))
 
 
@@ -133,11 +136,7 @@ async def compreface_verify(request: web.Request) -> web.Response:
 
 async def compreface_list_subjects(request: web.Request) -> web.Response:
     """Return the names of all subjects."""
-    collection, gallery = collection_of(request), services(request).gallery
-    names: list[str] = []
-    while page := await gallery.subjects(collection, after=names[-1] if names else ""):
-        names += [subject.name for subject in page]
-    return answer(SubjectNames(subjects=names))
+    return answer(SubjectNames(subjects=await names(request)))
 
 
 async def compreface_add_subject(request: web.Request) -> web.Response:
@@ -148,18 +147,18 @@ async def compreface_add_subject(request: web.Request) -> web.Response:
 
 
 async def compreface_rename_subject(request: web.Request) -> web.Response:
-    """Rename a subject; where the new name is taken, its faces go to whom has it."""
+    """Rename a subject; where the new name is taken, the two are merged."""
     body, gallery, collection = await read_json(request, SubjectBody), services(request).gallery, collection_of(request)
     subject = await gallery.subject(_name(request), collection=collection)
     new = clean_name(body.subject)
     try:
-        await gallery.rename(subject.subject_id, new)
+        _, generation = await gallery.change(subject.subject_id, {"name": new})
     except ConflictError:
         other = await gallery.subject(new, collection=collection)
-        for reference in await gallery.references(subject.subject_id):
-            await gallery.move_reference(reference.reference_id, other.subject_id)
-        await gallery.erase(subject.subject_id)
-    await visible(request, (await gallery.counts()).generation)
+        merge = await merges(request).merge(other.subject_id, subject.subject_id, actor=principal(request).actor)
+        note(request, merge_id=merge.merge_id, subject_id=other.subject_id, other_subject_id=subject.subject_id)
+        generation = merge.generation
+    await visible(request, generation)
     return answer(Updated(updated=True))
 
 
@@ -175,7 +174,7 @@ async def compreface_delete_subject(request: web.Request) -> web.Response:
 
 async def compreface_delete_subjects(request: web.Request) -> web.Response:
     """Erase all subjects."""
-    gallery, collection, deleted, generation = services(request).gallery, collection_of(request), 0, 0
+    gallery, collection, deleted, generation = services(request).gallery, collection_of(request), 0, None
     while page := await gallery.subjects(collection):
         for subject in page:
             generation = (await gallery.erase(subject.subject_id)).generation
@@ -185,20 +184,20 @@ async def compreface_delete_subjects(request: web.Request) -> web.Response:
     return answer(Deleted(deleted=deleted))
 
 
-async def _files(request: web.Request, *names: str) -> list[bytes]:
+async def _files(request: web.Request, *fields: str) -> list[bytes]:
     """Return the photos of these fields: of a form, or of JSON with base64."""
     limit = services(request).settings.api.max_upload_bytes
-    if request.content_type == "application/json" and names == ("file",):
+    if request.content_type == "application/json" and fields == ("file",):
         text = (await read_json(request, FileBody, max_bytes=BASE64_BYTES)).file
         try:
             return [base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)]
         except (binascii.Error, ValueError) as err:
             raise UnreadableMediaError("file: is no base64") from err
-    form = await read_form(request, file_field=names, max_bytes=limit)
+    form = await read_form(request, file_field=fields, max_bytes=limit)
     by_name: dict[str, Upload] = {upload.field: upload for upload in form.files}
-    if missing := [name for name in names if name not in by_name]:
+    if missing := [name for name in fields if name not in by_name]:
         raise FaceProblemError("missing_file", f"no file: send it as a form field named '{missing[0]}'")
-    return [by_name[name].data for name in names]
+    return [by_name[name].data for name in fields]
 
 
 def _found(request: web.Request, face: FaceAnswer, wanted: RecognizeParameters) -> FoundFace:
@@ -242,10 +241,6 @@ async def _face(request: web.Request) -> ListedFace:
     if face is None:
         raise NotFoundError(f"image {request.match_info['image_id'][:80]}: there is none")
     return face
-
-
-async def _delete(request: web.Request, face: ListedFace) -> None:
-    await visible(request, await services(request).gallery.delete_reference(face.reference_id))
 
 
 def _name(request: web.Request) -> str:

@@ -6,7 +6,7 @@ from aiohttp import web
 from pydantic import ConfigDict, Field
 
 from api.compat.failures import FaceProblemError
-from api.compat.looking import collection_of, enroll, look
+from api.compat.looking import collection_of, enroll, look, names
 from api.compat.similarity import Similarity
 from api.models import Answer, Query
 from api.notes import note
@@ -122,11 +122,7 @@ async def deepstack_register(request: web.Request) -> web.Response:
 
 async def deepstack_list(request: web.Request) -> web.Response:
     """List who is enrolled."""
-    collection, gallery = collection_of(request), services(request).gallery
-    names: list[str] = []
-    while page := await gallery.subjects(collection, after=names[-1] if names else ""):
-        names += [subject.name for subject in page]
-    return answer(DeepStackList(faces=names))
+    return answer(DeepStackList(faces=await names(request)))
 
 
 async def deepstack_delete(request: web.Request) -> web.Response:

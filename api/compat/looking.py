@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from api.gallery.enrolling import enroll as enroll_photos
 from api.principal import principal
-from api.services import ENROLLING, SEARCHING, services
+from api.services import SEARCHING, services, visible
 from core.photo import decode_photo
 from enrollment.record import Outcome, Photo
 from enrollment.service import EnrollOptions
@@ -47,8 +48,16 @@ async def enroll(
     Raises:
         UsageError: the name can't be.
     """
-    outcomes: list[Outcome] = []
     photo = Photo(file=FILE, subject=subject, read=lambda: data, face=face)
-    async with request.app[ENROLLING].turn():
-        await services(request).enroller.enroll_all([photo], outcomes.append, EnrollOptions(collection=collection))
-    return outcomes[0]
+    (outcome,) = await enroll_photos(request, [photo], EnrollOptions(collection=collection, wait=False))
+    await visible(request, outcome.generation)
+    return outcome
+
+
+async def names(request: web.Request) -> list[str]:
+    """Return who is enrolled where the client asks."""
+    collection, gallery = collection_of(request), services(request).gallery
+    found: list[str] = []
+    while page := await gallery.subjects(collection, after=found[-1] if found else ""):
+        found += [subject.name for subject in page]
+    return found

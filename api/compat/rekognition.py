@@ -25,6 +25,7 @@ from api.uploads import read_json
 from core.errors import ConflictError, NotFoundError, UsageError
 from enrollment.collections import CollectionStore
 from enrollment.listing import ListedFace, face_of, list_faces
+from enrollment.record import Receipt
 from recognize.still import FaceAnswer
 
 PREFIX: Final = "RekognitionService."
@@ -69,14 +70,14 @@ async def _create_collection(request: web.Request, given: Mapping[str, Any]) -> 
 
 async def _delete_collection(request: web.Request, given: Mapping[str, Any]) -> Answer:
     name = await _collection(request, models.CollectionBody.model_validate(given).CollectionId)
-    removed, generation = False, 0
+    removed, receipts = False, list[Receipt]()
     while not removed:
         try:
-            receipts, removed = await take_away(request, name, erase=True)
+            erased, removed = await take_away(request, name, erase=True)
         except ConflictError as err:
             raise FaceProblemError("usage", str(err)) from err
-        generation = max([generation, *(one.generation for one in receipts)])
-    await visible(request, generation)
+        receipts += erased
+    await visible(request, receipts[-1].generation if receipts else None)
     return {"StatusCode": 200}
 
 
@@ -162,7 +163,7 @@ async def _list_faces(request: web.Request, given: Mapping[str, Any]) -> Answer:
 async def _delete_faces(request: web.Request, given: Mapping[str, Any]) -> Answer:
     wanted = models.DeleteFacesBody.model_validate(given)
     collection = await _collection(request, wanted.CollectionId)
-    deleted, generation, missing = [], 0, []
+    deleted, generation, missing = [], None, []
     for face_id in wanted.FaceIds:
         face = await face_of(services(request).db, collection, face_id)
         if face is None:

@@ -123,6 +123,17 @@ def test_the_requests_of_comprefaces_sdk(server: Server) -> None:
     assert server.call("DELETE", subjects, headers=_json()) == {"deleted": 2}
 
 
+def test_renaming_to_a_name_that_is_taken_merges(server: Server) -> None:
+    subjects = "/api/v1/recognition/subjects"
+    for name in ("Ada", "Ada Lovelace"):
+        server.call("POST", subjects, status=201, data=json.dumps({"subject": name}), headers=_json())
+    (kept,) = server.call("GET", "/v1/subjects?name_prefix=Ada%20Lovelace")["subjects"]
+    assert server.call("PUT", f"{subjects}/Ada", data=json.dumps({"subject": "Ada Lovelace"}), headers=_json()) == {"updated": True}
+    assert server.call("GET", subjects) == {"subjects": ["Ada Lovelace"]}
+    assert [one["merged"] for one in server.call("GET", f"/v1/subjects/{kept['subject_id']}/merges")["merges"]] == ["Ada"]
+    assert server.call("DELETE", subjects) == {"deleted": 1}
+
+
 def test_compreface_errors_have_their_numbers(server: Server) -> None:
     recognize = "/api/v1/recognition/recognize"
     assert server.call("POST", recognize, status=401, headers={}, files={"file": ("a.jpg", OBAMA)})["code"] == 20
