@@ -2,21 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from api.jobs.files import JobFiles
 from api.jobs.lease import Lease
+from api.jobs.outcomes import done_of, plain
 from api.jobs.record import Item, Job, NewItem
 from core.errors import UnavailableError, UsageError
 from enrollment.bulk import BATCH, MAX_DIMENSIONS, MIN_DIMENSIONS, BulkEnroller, Precomputed, Space
 from enrollment.embeddings import EmbeddingFile, read_embeddings
 from enrollment.imports import Naming
 from enrollment.service import EnrollOptions
-
-if TYPE_CHECKING:
-    from enrollment.record import Outcome
+from enrollment.telling import newest
 
 ASK: Final = "name it in `model`, or in the file"
 
@@ -45,7 +44,7 @@ class EmbeddingImport:
         files: JobFiles,
         *,
         bulk: BulkEnroller,
-        own: tuple[str, int],
+        own: Space,
         await_visible: Callable[[int], Awaitable[None]],
         given: tuple[Naming, EnrollOptions],
     ) -> "EmbeddingImport":
@@ -55,7 +54,7 @@ class EmbeddingImport:
             job: of the format ``embeddings``.
             files: where it is.
             bulk: stores them.
-            own: the model in use and its dimensions.
+            own: of the model in use.
             await_visible: see ImportWork.
             given: how files become subjects, and the options.
 
@@ -69,15 +68,15 @@ class EmbeddingImport:
         model = named or file.model
         if not model:
             raise UsageError(f"model: embeddings can only be compared with those of the same model; {ASK}")
-        dimensions = own[1] if model == own[0] else next((len(v) for v in file.vectors if not isinstance(v, str)), MIN_DIMENSIONS)
+        dimensions = (
+            own.dimensions if model == own.model else next((len(v) for v in file.vectors if not isinstance(v, str)), MIN_DIMENSIONS)
+        )
         if not MIN_DIMENSIONS <= dimensions <= MAX_DIMENSIONS:
             raise UsageError(f"embeddings: have {dimensions} numbers, {MIN_DIMENSIONS} to {MAX_DIMENSIONS} are taken")
         return cls(file, Space(model=model, dimensions=dimensions), bulk=bulk, await_visible=await_visible, given=given)
 
     async def list_items(self) -> list[NewItem]:
         """List the rows."""
-        from api.jobs.imports import plain
-
         file = self._file
         return [
             NewItem(
@@ -89,21 +88,14 @@ class EmbeddingImport:
 
     async def work(self, items: Sequence[Item], lease: Lease) -> None:
         """Store some rows."""
-        from api.jobs.imports import done_of
-
         given = [self._row(item) for item in items]
         judged = await self._bulk.judge(lease.db, given, space=self._space, options=self._options)
         async with lease.writing() as tx:
             outcomes = await self._bulk.store(tx, judged, self._naming.details)
             done = [done_of(item.seq, outcome, outcome.status) for item, outcome in zip(items, outcomes, strict=True)]
             await lease.record(tx, done)
-        await self._seen(outcomes)
-
-    async def _seen(self, outcomes: "Sequence[Outcome]") -> None:
-        """Wait once for all: the next batch is judged against this one."""
-        generation = max((one.generation for one in outcomes if one.generation is not None), default=None)
-        if generation is not None:
-            await self._await_visible(generation)
+        if (generation := newest(outcomes)) is not None:
+            await self._await_visible(generation)  # once for all: the next batch is judged against this one
 
     def _row(self, item: Item) -> Precomputed:
         subject = item.subject or ""

@@ -8,23 +8,22 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-import msgspec
-
 from api.jobs.embeddings import EmbeddingImport
 from api.jobs.files import JobFiles
 from api.jobs.lease import Lease
+from api.jobs.outcomes import UNKEEPABLE, done_of, plain, put_off
 from api.jobs.record import Done, Item, Job, NewItem
 from api.jobs.work import Session
 from core.errors import NotFoundError, UnavailableError, UnreadableMediaError
 from core.ports import Database
 from enrollment.archive import MAX_MEMBERS, open_archive
-from enrollment.bulk import BulkEnroller
+from enrollment.bulk import BulkEnroller, Space
 from enrollment.imports import CSV_SUFFIX, MAX_CSV_BYTES, Entry, Naming, is_hidden, list_names, list_table, list_zip, read_csv
 from enrollment.record import Outcome, Photo, SubjectDetails
 from enrollment.service import EnrollOptions
+from enrollment.telling import newest
 
 BATCH: Final = 16  # photos between two looks at the lease; others get the models in between
-RETRY_S: Final = 2.0  # first wait after an object could not be read; doubles with each try
 
 Read = Callable[[str], Awaitable[bytes]]
 EnrollAll = Callable[[Iterable[Photo], Callable[[Outcome], None], EnrollOptions], Awaitable[None]]
@@ -54,7 +53,7 @@ class ImportWork:
             wait=False,
         )
         if job.params["format"] == "embeddings":
-            own = (self.bulk.model, self.dimensions)
+            own = Space(model=self.bulk.model, dimensions=self.dimensions)
             yield await EmbeddingImport.open(job, files, bulk=self.bulk, own=own, await_visible=self.await_visible, given=(naming, options))
             return
         source = await open_photos(job, files)
@@ -99,8 +98,7 @@ class PhotoImport:
             done = [await self._done(item, outcome) for item, outcome in told]
             if done or later:
                 await asyncio.shield(lease.finish([*done, *later]))
-        generation = max((one.generation for one in outcomes if one.generation is not None), default=None)
-        if generation is not None:
+        if (generation := newest(outcomes)) is not None:
             await self._work.await_visible(generation)  # once for all
 
     async def _done(self, item: Item, outcome: Outcome) -> Done:
@@ -119,7 +117,7 @@ class PhotoImport:
 def kept(entry: Entry) -> NewItem:
     """Return an entry as an item keeps it, in text that the database takes: names in zips may hold anything."""
     if plain(entry.target) != entry.target:
-        entry = Entry(file=entry.file, subject=entry.subject, problem="has a name that can't be kept; rename it")
+        entry = Entry(file=entry.file, subject=entry.subject, problem=UNKEEPABLE)
     given = {"file": plain(entry.file), "target": entry.target, "attributes": entry.attributes, "problem": entry.problem}
     return NewItem(input={key: value for key, value in given.items() if value}, subject=plain(entry.subject) or None)
 
@@ -134,40 +132,6 @@ def entry_of(item: Item) -> Entry:
         attributes=given.get("attributes", {}),
         problem=given.get("problem", ""),
     )
-
-
-def plain(text: str) -> str:
-    """Return a text without characters that PostgreSQL refuses."""
-    return text.replace("\x00", "?").encode("utf-8", "replace").decode()
-
-
-def done_of(seq: int, outcome: Outcome, status: str) -> Done:
-    """Return what became of a row as it is recorded."""
-    result = {
-        "status": status,
-        "quality": outcome.quality,
-        "subject_id": outcome.subject_id,
-        "reference_id": outcome.reference_id,
-        "generation": outcome.generation,
-        "set_aside_id": outcome.set_aside_id,
-        "warnings": [msgspec.to_builtins(one) for one in outcome.warnings],
-    }
-    named = {one.subject_id for one in outcome.warnings if one.subject_id} | ({outcome.subject_id} if outcome.subject_id else set())
-    return Done(
-        seq=seq,
-        state="rejected" if outcome.status == "rejected" else "done",
-        reason=outcome.reason,
-        detail=plain(outcome.detail),
-        result=result,
-        subject_ids=tuple(named),
-    )
-
-
-def put_off(item: Item, reason: str, *, most: int) -> Done:
-    """Return an item that is tried again after a growing wait, or set apart after ``most`` tries."""
-    if item.attempts >= most:
-        return Done(seq=item.seq, state="set_apart", reason="unavailable", detail=plain(reason)[:500])
-    return Done(seq=item.seq, state="waiting", reason="unavailable", detail=plain(reason)[:500], delay_s=RETRY_S * 2 ** (item.attempts - 1))
 
 
 def naming_of(job: Job) -> Naming:

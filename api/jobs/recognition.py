@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from api.jobs.files import JobFiles
-from api.jobs.imports import plain, put_off, visible_names
+from api.jobs.imports import visible_names
 from api.jobs.lease import Lease
+from api.jobs.outcomes import UNKEEPABLE, plain, put_off
 from api.jobs.record import Done, Item, ItemState, Job, NewItem
 from api.jobs.work import Session
 from api.storage.store import upload_key
@@ -62,11 +63,11 @@ class Recognition:
         items = [NewItem(input={"file": name, "upload": key}) for key, name in params.get("named_uploads", {}).items()]
         if self._archive is not None:
             items += [NewItem(input={"file": plain(one.name), "problem": one.words}) for one in self._archive.problems]
-            items += [NewItem(input={"file": plain(n), "member": n}) for n in visible_names([m.name for m in self._archive.members])]
+            items += [_listed(n, "member", n) for n in visible_names([m.name for m in self._archive.members])]
         if params.get("prefix"):
             prefix = params["prefix"]
-            items += [NewItem(input={"file": n, "key": f"{prefix}/{n}"}) for n in visible_names(await self._files.names(prefix))]
-        return [item for item in items if plain(str(item.input)) == str(item.input)]
+            items += [_listed(n, "key", f"{prefix}/{n}") for n in visible_names(await self._files.names(prefix))]
+        return items
 
     async def work(self, items: Sequence[Item], lease: Lease) -> None:
         """Look at some files; each is recorded at once."""
@@ -165,6 +166,13 @@ def _reading() -> Iterator[None]:
         yield
     except UnavailableError as err:
         raise _ReadError(str(err)) from err
+
+
+def _listed(name: str, where: str, target: str) -> NewItem:
+    """Return a file as an item keeps it, in text that the database takes."""
+    if plain(name) != name:
+        return NewItem(input={"file": plain(name), "problem": UNKEEPABLE})
+    return NewItem(input={"file": name, where: target})
 
 
 def is_picture(start: bytes, name: str) -> bool:
