@@ -26,7 +26,9 @@ MAX_TRIES: Final = 30  # about a day
 SIGNATURE_HEADER: Final = "X-Sightline-Signature"
 _TAKE = f"""
 update job set callback_due_at = now() + interval '1 minute', callback_tries = callback_tries + 1
-where job_id = (select job_id from job where callback_due_at <= now() order by callback_due_at limit 1 for update skip locked)
+where job_id = (
+    select job_id from job where callback_due_at <= now() and state not in ('queued', 'running')
+    order by callback_due_at limit 1 for update skip locked)
 returning callback, callback_tries, {COLUMNS}
 """
 _log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from api.jobs.record import Done, Item, Job, JobState, NewItem, result_label
-from api.jobs.store import COLUMNS, ITEM_COLUMNS, item_of, job_of
+from api.jobs.store import COLUMNS, END, ITEM_COLUMNS, item_of, job_of
 from core.errors import SightlineError
 from core.events import tell
 from core.ports import Database
@@ -45,12 +45,6 @@ where i.job_id = $1 and i.seq = t.seq and i.state = 'waiting' returning i.state
 """
 _COUNT = """
 update job set done = done + $2, rejected = rejected + $3, set_apart = set_apart + $4, crashes = 0, version = version + 1
-where job_id = $1 returning version
-"""
-_END = """
-update job set state = $2, reason = $3, finished_at = now(), runner = null, lease_until = null, cancelling = false,
-    callback_due_at = case when callback is null then null else now() end, callback_tries = 0,
-    results_due = kind = 'recognize', erase_uploads = erase_uploads or $2 = 'succeeded', version = version + 1
 where job_id = $1 returning version
 """
 _PAUSE = """
@@ -204,7 +198,7 @@ class Lease:
                 )
 
     async def _ended(self, tx: Database, state: JobState, reason: str) -> None:
-        version = (await tx.fetch(_END, self.job.job_id, state, reason))[0]["version"]
+        version = (await tx.fetch(END, self.job.job_id, state, reason))[0]["version"]
         await self._tell(tx, version)
 
     async def _hold(self, db: Database) -> None:

@@ -36,11 +36,13 @@ _ITEMS = f"""
 select {ITEM_COLUMNS} from job_item
 where job_id = $1 and seq > $2 and ($3::text is null or state = $3) order by seq limit $4
 """
-_CANCEL = f"""
-update job set cancelling = true, state = case when state = 'queued' then 'cancelled' else state end,
-    finished_at = case when state = 'queued' then now() else finished_at end, version = version + 1
-where job_id = $1 and state in ('queued', 'running') returning {COLUMNS}
+END: Final = f"""
+update job set state = $2, reason = $3, finished_at = now(), runner = null, lease_until = null, cancelling = false,
+    callback_due_at = case when callback is null then null else now() end, callback_tries = 0,
+    results_due = kind = 'recognize', erase_uploads = erase_uploads or $2 = 'succeeded', version = version + 1
+where job_id = $1 returning {COLUMNS}
 """
+_CANCEL = f"update job set cancelling = true, version = version + 1 where job_id = $1 returning {COLUMNS}"
 _AGAIN = """
 update job_item set state = 'waiting', attempts = 0, due_at = now(), reason = '', detail = '', result = null, subject_ids = '{}',
     finished_at = null
@@ -120,9 +122,11 @@ class JobStore:
     async def cancel(self, job_id: uuid.UUID) -> Job:
         """Stop a job: at once, or after the items that are being looked at. What is done stays. Raises ConflictError."""
         async with self._db.transaction() as tx:
-            rows = await tx.fetch(_CANCEL, job_id)
-            if not rows:
+            rows = await tx.fetch("select state from job where job_id = $1 for update", job_id)
+            if not rows or rows[0]["state"] not in OPEN:
                 raise ConflictError(f"job {job_id}: has ended already")
+            waits = rows[0]["state"] == "queued"
+            rows = await tx.fetch(END, job_id, "cancelled", "") if waits else await tx.fetch(_CANCEL, job_id)
             await self._tell(tx, job_of(rows[0]))
         return job_of(rows[0])
 

@@ -590,6 +590,24 @@ async def test_the_end_is_told_signed_and_again_until_it_is_taken(client: TestCl
     assert b"127.0.0.1" not in row["callback"]
 
 
+async def test_cancelling_a_job_that_waits_is_told_and_one_that_goes_on_is_not(client: TestClient, db: Database, runner: JobRunner) -> None:
+    async with receiver() as hook:
+        hook.answers.append(web.Response(status=500))
+        given = {"format": "embeddings", "upload_id": await send(client, npz(2))}
+        wanted = given | {"callback_url": hook.url, "callback_secret": "0123456789abcdef"}
+        job = await ok(await client.post("/v1/jobs/import", json=wanted), 202)
+        assert (await ok(await client.post(f"/v1/jobs/{job['job_id']}/cancel")))["state"] == "cancelled"
+        await runner.keep_house()
+        assert (await hook.next())[1]["state"] == "cancelled"
+        await ok(await client.post(f"/v1/jobs/{job['job_id']}/retry", json={}), 202)
+        await db.execute("update job set callback_due_at = now() where callback_due_at is not null")
+        await runner.keep_house()
+        assert hook.got.empty()
+        await finished(db, runner, job["job_id"])
+        await runner.keep_house()
+        assert (await hook.next())[1]["state"] == "succeeded"
+
+
 async def test_the_call_never_leads_into_this_network(client: TestClient, db: Database, runner: JobRunner) -> None:
     runner.settings = runner.settings.model_copy(update={"outbound": OutboundSettings()})
     async with receiver() as hook:
