@@ -9,7 +9,6 @@ else's change to become visible; a batch waits once for its own.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from itertools import islice
 from typing import Final
 
@@ -302,9 +301,7 @@ class Enroller:
             detail=outcome.detail,
             warnings=outcome.warnings,
         )
-        kept = SetAsideStore(self.store.db)
-        await kept.discard_older(timedelta(days=self.settings.enrollment.set_aside_days))
-        set_aside_id, subject_id = await kept.put(doubtful, collection=options.collection)
+        set_aside_id, subject_id = await SetAsideStore(self.store.db).put(doubtful, collection=options.collection)
         return replace(outcome, status="set_aside", set_aside_id=set_aside_id, subject_id=subject_id)
 
     async def _wait(self, outcomes: Sequence[Outcome], options: EnrollOptions) -> None:

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from core.errors import NotFoundError
@@ -155,15 +155,6 @@ class SetAsideStore:
         """Delete a photo for good. Raises NotFoundError."""
         if not await self._db.execute("delete from set_aside where set_aside_id = $1", uuid_or_nothing(set_aside_id)):
             raise nothing_aside(set_aside_id)
-
-    async def discard_older(self, keep: timedelta, *, limit: int = 500) -> int:
-        """Delete up to ``limit`` photos that nobody has decided on for so long, by the database's clock, and return how many."""
-        return await self._db.execute(
-            "delete from set_aside where set_aside_id in "
-            "(select set_aside_id from set_aside where created_at < now() - $1::interval order by created_at limit $2)",
-            keep,
-            limit,
-        )
 
 
 async def forget_set_aside(tx: Database, subject_id: str) -> int:

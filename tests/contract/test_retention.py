@@ -108,6 +108,12 @@ async def test_the_rest_goes_by_its_own_age(db: Database) -> None:
     key_id = (await make_key(db)).key.key_id
     days = "insert into api_key_day (key_id, day, requests) select $1, current_date - n, n from generate_series(0, 3) n"
     await db.execute(days, uuid.UUID(key_id))
+    await db.execute("insert into subject (collection, name) values ('default', 'ann')")
+    await db.execute(
+        "insert into set_aside (collection, subject_id, source, content_sha256, picture, width_px, height_px, faces, reason, detail, "
+        "candidates, created_at) select 'default', subject_id, n::text, n::text::bytea, '', 1, 1, '[]', 'blurred', '', '[]', "
+        "now() - n * interval '1 day' from subject, unnest(array[29, 31]) n"
+    )
     audit = AuditStore(db)
     await audit.append([draft(number) for number in range(3)])
     await tamper(db, "update audit set at = at - interval '91 days' where seq < 3")
@@ -116,6 +122,7 @@ async def test_the_rest_goes_by_its_own_age(db: Database) -> None:
     assert await column(db, "select watchlist x from alert") == ["59"]
     assert await column(db, "select requests::text x from api_key_day order by day desc") == ["0", "1"]
     assert await column(db, "select key x from event") == ["y"]
+    assert await column(db, "select source x from set_aside") == ["29"]
     assert (await audit.query(AuditFilter(), limit=9))[0][-1].seq == 3
 
 
