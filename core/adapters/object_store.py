@@ -88,7 +88,7 @@ class _Objects:
 
     async def put(self, key: str, chunks: AsyncIterable[bytes]) -> None:
         """Store an object; large ones in parts."""
-        failed: list[BaseException] = []
+        failed: list[Exception] = []
         with _our_errors(key, failed):
             await obstore.put_async(self._store, _checked(key), _watched(chunks, failed))
 
@@ -140,12 +140,12 @@ class _Objects:
                 return str(await obstore.sign_async(self._store, "PUT", _checked(key), timedelta(seconds=expires_s)))
 
 
-async def _watched(chunks: AsyncIterable[bytes], failed: list[BaseException]) -> AsyncIterator[bytes]:
+async def _watched(chunks: AsyncIterable[bytes], failed: list[Exception]) -> AsyncIterator[bytes]:
     """Yield the chunks, and remember how they ended: obstore must not turn our own errors into its."""
     try:
         async for chunk in chunks:
             yield chunk
-    except BaseException as err:
+    except Exception as err:  # whatever it is; not that obstore has closed us, which is its own failure
         failed.append(err)
         raise
 
@@ -166,7 +166,7 @@ def _info(found: Any) -> ObjectInfo:
 
 
 @contextlib.contextmanager
-def _our_errors(key: str, failed: list[BaseException] | None = None) -> Iterator[None]:
+def _our_errors(key: str, failed: list[Exception] | None = None) -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError, ValueError) as err:
