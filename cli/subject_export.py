@@ -23,7 +23,7 @@ def export_subject(settings: Settings, name: str, path: Path, *, collection: str
     try:
         with os.fdopen(descriptor, "wb") as file:
             subject_id = run_async(_write(settings, name, collection, file))
-    except BaseException:
+    except BaseException:  # Ctrl-C too: no half of an archive is left
         path.unlink(missing_ok=True)
         raise
     return subject_id, path.stat().st_size

@@ -1,6 +1,7 @@
 """``sightline subjects``: who is enrolled; show, rename, erase."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -133,19 +134,8 @@ def erase(
             typer.confirm(words, abort=True, err=True)
         receipt = await store.erase(subject.subject_id)
         await keep_command(store.db, "subject.erase", subject.subject_id, receipt_id=receipt.receipt_id)
-        line = {
-            "receipt_id": receipt.receipt_id,
-            "erased_at": receipt.erased_at,
-            "collection": receipt.collection,
-            "references": receipt.references,
-            "embeddings": receipt.embeddings,
-            "sightings": receipt.sightings,
-            "generation": receipt.generation,
-            "covered": receipt.covered,
-            "gone_by": receipt.gone_by,
-        }
         if as_json:
-            emit(line)
+            emit(asdict(receipt))
         else:
             counts = f"{receipt.references} references, {receipt.embeddings} embeddings, the name in {receipt.sightings} sightings"
             console().print(f"erased: {counts}; receipt {receipt.receipt_id}")
@@ -193,7 +183,11 @@ def subject_line(subject: Subject) -> dict[str, Any]:
         "references": subject.references,
         "attributes": subject.attributes,
         "consent": subject.consent,
+        "external_id": subject.external_id,
+        "notes": subject.notes,
+        "valid_from": subject.valid_from,
         "expires_at": subject.expires_at,
+        "ends_at": subject.ends_at,
         "created_at": subject.created_at,
     }
 
@@ -220,7 +214,7 @@ def _reference_table(found: list[Reference]) -> Table:
 
 
 def _cells(subject: Subject) -> tuple[str, ...]:
-    expires = f"{subject.expires_at:%Y-%m-%d}" if subject.expires_at else ""
+    expires = f"{subject.ends_at:%Y-%m-%d}" if subject.ends_at else ""
     enrolled = f"{subject.created_at:%Y-%m-%d %H:%M}"
     return _plain(subject.name), str(subject.references), subject.collection, enrolled, expires, subject.subject_id
 
