@@ -34,6 +34,7 @@ from api.sightings.models import SightingView
 from api.uploads import read_json, read_query
 from core.photo import upright_size
 from core.types import F32
+from embed.quality import DESCRIPTIONS
 from enrollment.record import NewReference, Outcome, Photo, Subject
 from enrollment.service import EnrollOptions
 from enrollment.set_aside import SetAside, SetAsideStore
@@ -41,21 +42,7 @@ from sightings.cursor import Cursor
 from sightings.naming import name_sightings
 from sightings.record import SeenFace, StoredSighting
 
-POOR: Final = frozenset(
-    (
-        "no_face",
-        "several_faces",
-        "too_small",
-        "blurred",
-        "too_dark",
-        "too_bright",
-        "low_contrast",
-        "extreme_pose",
-        "occluded",
-        "cut_off",
-        "low_detector_score",
-    )
-)
+POOR: Final = frozenset(("no_face", "several_faces", *DESCRIPTIONS))
 """Where a sighting's thumbnail says too little, the embedding that the camera's recognition made of the whole track says more."""
 THUMBNAIL_POINTS: Final = np.array([[0.39, 0.44], [0.61, 0.44], [0.5, 0.56], [0.42, 0.67], [0.58, 0.67]], np.float32)
 """Where eyes, nose and mouth are in a thumbnail, as shares of its sides: a frontal face in its box, with recognize/'s margin around it."""

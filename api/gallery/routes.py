@@ -28,11 +28,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Make a gallery",
         body=models.NewCollection,
         answers={201: models.CollectionView},
-        errors=(
-            404,
-            409,
-            422,
-        ),
+        errors=(404, 409, 422),
     ),
     Route(
         method="GET",
@@ -54,10 +50,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Change what is recorded of a gallery",
         body=models.CollectionPatch,
         answers={200: models.CollectionView},
-        errors=(
-            412,
-            422,
-        ),
+        errors=(412, 422),
     ),
     Route(
         method="DELETE",
@@ -86,10 +79,7 @@ ROUTES: tuple[Route, ...] = (
         summary="List enrolled people by name",
         query=models.SubjectQuery,
         answers={200: models.SubjectPage},
-        errors=(
-            404,
-            422,
-        ),
+        errors=(404, 422),
     ),
     Route(
         method="POST",
@@ -101,11 +91,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Make a subject; photos follow",
         body=models.NewSubject,
         answers={201: models.SubjectView},
-        errors=(
-            404,
-            409,
-            422,
-        ),
+        errors=(404, 409, 422),
     ),
     Route(
         method="GET",
@@ -128,11 +114,7 @@ ROUTES: tuple[Route, ...] = (
         description=f"Name, validity and consent reach the matchers at once. {_LATER}",
         body=models.SubjectPatch,
         answers={200: models.SubjectView, 202: models.SubjectView},
-        errors=(
-            409,
-            412,
-            422,
-        ),
+        errors=(409, 412, 422),
     ),
     Route(
         method="DELETE",
@@ -158,10 +140,7 @@ ROUTES: tuple[Route, ...] = (
         description=f"References, sightings, episodes, alerts and watchlists of the other become this one's. {_LATER}",
         body=models.NewMerge,
         answers={200: models.MergeView, 202: models.MergeView},
-        errors=(
-            409,
-            422,
-        ),
+        errors=(409, 422),
     ),
     Route(
         method="GET",
@@ -246,11 +225,7 @@ ROUTES: tuple[Route, ...] = (
         form=enroll_models.NewEnrollForm,
         limit_s=UPLOAD_S,
         answers={201: enroll_models.NewEnrolled, 202: enroll_models.NewEnrolled},
-        errors=(
-            404,
-            409,
-            422,
-        ),
+        errors=(404, 409, 422),
     ),
     Route(
         method="POST",
@@ -267,10 +242,7 @@ ROUTES: tuple[Route, ...] = (
         body=enroll_models.SightingEnroll,
         limit_s=UPLOAD_S,
         answers={200: enroll_models.SightingEnrolled, 202: enroll_models.SightingEnrolled},
-        errors=(
-            409,
-            422,
-        ),
+        errors=(409, 422),
     ),
     Route(
         method="GET",
@@ -326,10 +298,7 @@ ROUTES: tuple[Route, ...] = (
         summary="List photos that wait for a decision",
         query=enroll_models.SetAsideQuery,
         answers={200: enroll_models.SetAsidePage},
-        errors=(
-            404,
-            422,
-        ),
+        errors=(404, 422),
     ),
     Route(
         method="GET",
