@@ -23,10 +23,14 @@ from core.settings import JobSettings, OutboundSettings, Settings, StorageSettin
 from core.types import F32
 from enrollment.bulk import BulkEnroller
 from recognize.still import StillRecognizer
-from tests.builders.gallery import calibration, open_enroller
-from tests.builders.painted import DIMENSIONS
+from tests.builders.gallery import calibration, open_enroller, png
+from tests.builders.http import ok
+from tests.builders.painted import DIMENSIONS, painted
 
 MODEL = "painted"
+ANN, BOB = (png(painted({person: (260, 120)}, size_px=120)) for person in (1, 4))
+Told = tuple[dict[str, Any], list[dict[str, Any]]]
+"""A job and its items, as the API tells them."""
 
 
 def unit(seed: int) -> F32:
@@ -122,3 +126,20 @@ async def finished(db: Database, runner: JobRunner, job_id: str, *, when: Callab
 def told(items: Sequence[dict[str, Any]]) -> list[tuple[str, str, str | None]]:
     """Return file, state and reason of items as the API gives them."""
     return [(one["file"], one["state"], one["reason"]) for one in items]
+
+
+async def imported(client: TestClient[Any, Any], db: Database, runner: JobRunner, **body: Any) -> Told:
+    """Make an import and do it."""
+    return await _done(client, db, runner, "import", body)
+
+
+async def recognized(client: TestClient[Any, Any], db: Database, runner: JobRunner, **body: Any) -> Told:
+    """Make a job of recognition and do it."""
+    return await _done(client, db, runner, "recognize", body)
+
+
+async def _done(client: TestClient[Any, Any], db: Database, runner: JobRunner, kind: str, body: dict[str, Any]) -> Told:
+    job = await ok(await client.post(f"/v1/jobs/{kind}", json=body), 202)
+    await finished(db, runner, job["job_id"])
+    items = (await ok(await client.get(f"/v1/jobs/{job['job_id']}/items?limit=500")))["items"]
+    return await ok(await client.get(f"/v1/jobs/{job['job_id']}")), items
