@@ -51,6 +51,7 @@ async def test_forms_that_are_none_say_so_and_other_paths_read_no_key(client: Te
 
 async def test_bodies_of_strangers_are_read_only_so_often(client: TestClient, db: Database) -> None:
     admin = await make_key(db)
+    assert (await client.post(f"{FACE}/list", headers=bearer(admin))).status == 200
     answers = [await client.post(f"{FACE}/recognize", data=form("a-key-of-nobody")) for _ in range(5)]
     answers += [await client.post(f"{FACE}/recognize", data=form("a-key-of-nobody", b"x" * 5000)) for _ in range(8)]
     assert [one.status for one in answers[:5]] == [401] * 5
