@@ -21,8 +21,8 @@ _COLUMNS = "upload_id, created_by, name, sha256, size_bytes, created_at, expires
 _ADD = f"insert into upload (created_by, name, sha256, expires_at) values ($1, $2, $3, now() + $4) returning {_COLUMNS}"
 _OLD = """
 select upload_id from upload
-where not exists (select from job where state in ('queued', 'running') and upload_id = any(uploads))
-  and (created_at < now() - $1::interval or exists (select from job where erase_uploads and upload_id = any(uploads)))
+where (created_at < now() - $1::interval or upload_id in (select unnest(uploads) from job where erase_uploads))
+  and upload_id not in (select unnest(uploads) from job where state in ('queued', 'running'))
 limit $2
 """
 ERASED_AT_A_TIME: Final = 100
