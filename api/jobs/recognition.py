@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 from api.jobs.files import JobFiles
@@ -27,6 +27,7 @@ from recognize.still import FaceAnswer, StillRecognizer
 BATCH: Final = 4  # pictures between two looks at the lease
 PARTIAL_S: Final = 5.0  # how often a video that is being looked at tells what was seen so far
 CAMERA: Final = "jobs"  # in metrics; each video has a recognizer of its own
+START_BYTES: Final = 16  # of a file: its content decides what it is
 PICTURE_STARTS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"II*\x00", b"MM\x00*", b"P2", b"P3", b"P5", b"P6")
 
 
@@ -81,17 +82,23 @@ class Recognition:
                 await lease.finish([Done(seq=item.seq, state="rejected", reason=reason, detail=plain(str(err)))])
 
     async def _one(self, item: Item, lease: Lease) -> Done:
-        if problem := item.input.get("problem"):
+        given = item.input
+        if problem := given.get("problem"):
             return Done(seq=item.seq, state="rejected", reason="unsupported", detail=problem)
-        start = await self._start(item)
-        if is_picture(start, item.input["file"]):
-            return await self._picture(item)
-        if self._archive is not None and "member" in item.input:
-            raise UnsupportedPhotoError("is no picture; send videos as uploads of their own, or put them into the inbox")
-        return await self._video(item, lease)
+        if self._archive is not None and "member" in given:
+            data = await asyncio.to_thread(self._archive.read, given["member"])
+            if not is_picture(data[:START_BYTES], given["file"]):
+                raise UnsupportedPhotoError("is no picture; send videos as uploads of their own, or put them into the inbox")
+            return await self._picture(item, data)
+        with _reading():
+            start = await self._files.small(self._key(item), most=START_BYTES - 1)
+        if not is_picture(start, given["file"]):
+            return await self._video(item, lease)
+        with _reading():
+            data = await self._files.small(self._key(item), most=MAX_BYTES)
+        return await self._picture(item, data)
 
-    async def _picture(self, item: Item) -> Done:
-        data = await self._read(item)
+    async def _picture(self, item: Item, data: bytes) -> Done:
         image = await asyncio.to_thread(decode_photo, data, name=PurePosixPath(item.input["file"]).name)
         params = self._job.params
         faces = await self._work.still.recognize(
@@ -104,7 +111,8 @@ class Recognition:
 
     async def _video(self, item: Item, lease: Lease) -> Done:
         """Look at a video; what was seen so far is told now and then, and all of it at the end."""
-        path = await self._copy(item)
+        with _reading():
+            path = await self._files.copy(self._key(item))
         found: list[dict[str, Any]] = []
         recognizer = self._work.recognizer(self._job.collection)
         told_s = time.monotonic()
@@ -133,23 +141,6 @@ class Recognition:
             result["until_s"] = round(at_s, 3)
         named = {one["subject_id"] for one in found if one["subject_id"]}
         return Done(seq=item.seq, state=state, detail=problem, result=result, subject_ids=tuple(named))
-
-    async def _start(self, item: Item) -> bytes:
-        """Return the first bytes of a file: its content decides what it is."""
-        if "member" in item.input:
-            return (await self._read(item))[:16]
-        with _reading():
-            return (await self._files.small(self._key(item), most=15))[:16]
-
-    async def _read(self, item: Item) -> bytes:
-        if "member" in item.input and self._archive is not None:
-            return await asyncio.to_thread(self._archive.read, item.input["member"])
-        with _reading():
-            return await self._files.small(self._key(item), most=MAX_BYTES)
-
-    async def _copy(self, item: Item) -> Path:
-        with _reading():
-            return await self._files.copy(self._key(item))
 
     def _key(self, item: Item) -> str:
         given = item.input
