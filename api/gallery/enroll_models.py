@@ -59,21 +59,16 @@ class ReferenceErased(Answer):
     generation: int = Field(description="The gallery with this change in it.")
 
 
-class EnrollFields(Query):
-    """How photos are enrolled."""
+class EnrollForm(Query):
+    """Photos of one subject, and how they are enrolled."""
 
+    photo: list[bytes] = Field(min_length=1, description="One or several photo files.")
     face: Annotated[str | None, Field(pattern=FACE, description=_FACE_TEXT, examples=["0", "412,180.5"])] = None
     on_doubt: OnDoubt = Field(default="reject", description=_DOUBT_TEXT)
 
 
-class EnrollForm(EnrollFields):
-    """Photos of one subject."""
-
-    photo: list[bytes] = Field(min_length=1, description="One or several photo files.")
-
-
-class NewEnrollFields(EnrollFields):
-    """A person, and how photos are enrolled."""
+class NewEnrollForm(EnrollForm):
+    """A person with photos, and how they are enrolled."""
 
     name: Line
     collection: Name | None = None
@@ -84,12 +79,6 @@ class NewEnrollFields(EnrollFields):
     valid_from: AwareDatetime | None = None
     valid_until: AwareDatetime | None = None
     all_or_nothing: bool = Field(default=False, description="Enrol every photo, or nobody.")
-
-
-class NewEnrollForm(NewEnrollFields):
-    """A person with photos."""
-
-    photo: list[bytes] = Field(min_length=1, description="One or several photo files.")
 
 
 class FaceView(Answer):
