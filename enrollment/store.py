@@ -12,7 +12,7 @@ from core.ports import Database
 from core.sealing import SealedColumn
 from core.vault import label_of
 from enrollment.changes import tell_changes
-from enrollment.changing import change_subject, details_change, enter_subject, locked_subject
+from enrollment.changing import change_subject, enter_subject, locked_subject
 from enrollment.erasing import Forget, forget_with_merged, keep_receipt
 from enrollment.record import Added, Counts, NewReference, Receipt, Subject, SubjectChange, SubjectDetails, clean_name
 from enrollment.references import SEALED as SEALED_REFERENCES
@@ -133,10 +133,6 @@ class GalleryStore(ReferenceStore):
             NotFoundError, ConflictError: no such subject; the new name is taken. UsageError: the name can't be.
         """
         return (await self.change(key, {"name": new_name}, collection=collection))[0]
-
-    async def update(self, key: str, details: SubjectDetails, *, collection: str | None = None) -> Subject:
-        """Merge details into a subject: attributes and consent one by one, the others where given. Raises NotFoundError."""
-        return (await self.change(key, details_change(details), collection=collection))[0]
 
     async def change(
         self, key: str, change: SubjectChange, *, collection: str | None = None, version: int | None = None

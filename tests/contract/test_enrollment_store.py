@@ -82,10 +82,15 @@ async def test_details_are_merged_not_replaced(store: GalleryStore) -> None:
 async def test_a_new_expiry_is_told_for_every_reference(store: GalleryStore, db: Database) -> None:
     await store.add_reference("ann", new_reference(1), collection="default")
     await store.add_reference("ann", new_reference(2), collection="default")
-    await store.update("ann", SubjectDetails(attributes={"a": 1}))
+    await store.change("ann", {"attributes": {"a": 1}})
     assert len(await changes(db)) == 2
-    await store.update("ann", SubjectDetails(expires_at=datetime(2030, 1, 1, tzinfo=UTC)))
+    await store.change("ann", {"expires_at": datetime(2030, 1, 1, tzinfo=UTC)})
     assert [action for _, action, _ in await changes(db)] == ["put"] * 4
+
+
+async def test_of_many_who_take_a_name_at_once_one_gets_it(store: GalleryStore) -> None:
+    made = await asyncio.gather(*(store.make_subject("ann", collection="new") for _ in range(4)), return_exceptions=True)
+    assert sorted(str(one) for one in made if isinstance(one, Exception)) == ["subject 'ann': is already in collection new"] * 3
 
 
 async def test_subject_by_id_or_name_and_collection(store: GalleryStore) -> None:
