@@ -6,7 +6,7 @@ from datetime import timedelta
 from aiohttp import web
 
 from api.errors import sensible
-from api.gallery.asked import asked_subject, path_id
+from api.gallery.asked import asked_subject
 from api.gallery.models import ReceiptView
 from api.notes import note
 from api.principal import principal
@@ -14,7 +14,7 @@ from api.privacy.export import Sources, subject_zip
 from api.privacy.models import DataClassView, ErasurePage, ErasureQuery, RetentionView
 from api.route import answer
 from api.services import services
-from api.uploads import read_query
+from api.uploads import path_id, read_query
 from enrollment.erasing import ErasureStore
 from sightings.cursor import Cursor
 from sightings.record import parse_id
