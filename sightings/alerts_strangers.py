@@ -133,7 +133,7 @@ class Covered:
 class Rings:
     """Decides which alerts a batch of strangers raises or extends, one after another, and writes that at once."""
 
-    def __init__(self, gap: timedelta, covered: Mapping[Place, dict[uuid.UUID, Covered]]) -> None:
+    def __init__(self, gap: timedelta, covered: dict[Place, dict[uuid.UUID, Covered]]) -> None:
         """Take the alerts that may cover them, by place."""
         self._gap = gap
         self._covered = covered
@@ -151,7 +151,7 @@ class Rings:
                 return
             alert_id = uuid.uuid5(ALERT_NAMESPACE, f"{row['watchlist_id']}\n{row['sighting_id']}")
             self.raised[alert_id] = row
-        covered = self._covered.get(_place(row), {}).setdefault(alert_id, Covered(row["first_at"], row["last_at"], {}))
+        covered = self._covered.setdefault(_place(row), {}).setdefault(alert_id, Covered(row["first_at"], row["last_at"], {}))
         covered.first_at, covered.last_at = min(covered.first_at, row["first_at"]), max(covered.last_at, row["last_at"])
         covered.faces[row["sighting_id"]] = face
         self._extended[alert_id] = covered

@@ -116,12 +116,17 @@ async def test_strangers_of_a_batch_ring_as_if_they_came_one_by_one(store: Sight
         count = int(rng.integers(2, 14))
         came = [(first_s, float(rng.uniform(0, 60)), int(rng.integers(0, 3))) for first_s in sorted(rng.uniform(0, 400, count).tolist())]
         for camera, batch in ((f"one{turn}", 1), (f"some{turn}", 5), (f"all{turn}", count)):
-            visits = [
-                stranger(f"{camera}/{n}", first_s, face=face, last_s=first_s + lasted_s, camera=camera, closed=True)
-                for n, (first_s, lasted_s, face) in enumerate(came)
-            ]
-            for first in range(0, count, batch):
-                ringing += len(await arrive(store, *visits[first : first + batch]))
+            half = count // 2
+            for revisions in ([1] * half, [2] * half + [1] * (count - half), [3] * count):  # known ones last longer, others are new
+                visits = [
+                    stranger(
+                        f"{camera}/{n}", first_s, face=face, last_s=first_s + revision * lasted_s, camera=camera, closed=True,
+                        revision=revision,
+                    )
+                    for n, ((first_s, lasted_s, face), revision) in enumerate(zip(came, revisions, strict=False))
+                ]  # fmt: skip
+                for first in range(0, len(visits), batch):
+                    ringing += len(await arrive(store, *visits[first : first + batch]))
         told = [await rings(db, f"{kind}{turn}") for kind in ("one", "some", "all")]
         assert told[0] == told[1] == told[2]
     assert ringing > 60  # twelve times three cameras: some rang more than once
