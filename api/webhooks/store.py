@@ -123,28 +123,24 @@ class WebhookStore:
         """
         async with self._db.transaction() as tx:
             store = WebhookStore(tx)
-            before = await store.get(webhook_id, who)
-            _check_version(before, version)
+            before = await store._locked(webhook_id, who, version)
             values = dict(changes)
             if "url" in values:
                 values["url"] = self._seal("url", uuid.UUID(before.webhook_id), values["url"])
-            sets = [f"{column} = ${n}" for n, column in enumerate(values, 3)]  # columns are fields of a model, never text of a client
-            done = await tx.execute(
+            sets = [f"{column} = ${n}" for n, column in enumerate(values, 2)]  # columns are fields of a model, never text of a client
+            await tx.execute(
                 f"update webhook set {', '.join((*sets, 'version = version + 1', 'failures = 0', 'paused_until = null'))} "
-                "where webhook_id = $1 and version = $2",
+                "where webhook_id = $1",
                 uuid.UUID(before.webhook_id),
-                before.version,
                 *values.values(),
             )
-            if not done:
-                raise StaleError(f"webhook {before.webhook_id}: somebody else has changed it; read it again")
             return await store.get(webhook_id, who)
 
     async def remove(self, webhook_id: str, who: Principal, *, version: int | None) -> None:
         """Remove a webhook with its deliveries. Raises NotFoundError, StaleError."""
-        before = await self.get(webhook_id, who)
-        _check_version(before, version)
-        await self._db.execute("delete from webhook where webhook_id = $1", uuid.UUID(before.webhook_id))
+        async with self._db.transaction() as tx:
+            before = await WebhookStore(tx)._locked(webhook_id, who, version)
+            await tx.execute("delete from webhook where webhook_id = $1", uuid.UUID(before.webhook_id))
 
     async def renew_secret(self, webhook_id: str, who: Principal) -> str:
         """Replace the secret and return the new one; the old one signs nothing any more. Raises NotFoundError."""
@@ -166,6 +162,14 @@ class WebhookStore:
     async def ready(self) -> "Sequence[Webhook]":
         """Return those to which something is due and that may be tried."""
         return [self._webhook(row) for row in await self._db.fetch(_READY)]
+
+    async def _locked(self, webhook_id: str, who: Principal, version: int | None) -> Webhook:
+        """Return a webhook that nobody else changes until the transaction ends. Raises NotFoundError, StaleError."""
+        await self._db.fetch("select from webhook where webhook_id = $1 for update", _key("webhook", webhook_id))
+        webhook = await self.get(webhook_id, who)
+        if version is not None and version != webhook.version:
+            raise StaleError(f"webhook {webhook.webhook_id}: it is at version {webhook.version}; read it again")
+        return webhook
 
     def _seal(self, column: str, key: uuid.UUID, text: str) -> bytes:
         return self._db.vault.seal(text.encode(), label=label_of(f"webhook {column}", key))
@@ -295,11 +299,6 @@ def new_secret() -> str:
 def half_open(webhook: Webhook) -> bool:
     """Tell whether an endpoint has failed so often that it is tried with one delivery at a time."""
     return webhook.failures >= FAILURES
-
-
-def _check_version(webhook: Webhook, version: int | None) -> None:
-    if version is not None and version != webhook.version:
-        raise StaleError(f"webhook {webhook.webhook_id}: it is at version {webhook.version}; read it again")
 
 
 def _delivery(row: dict[str, Any]) -> Delivery:

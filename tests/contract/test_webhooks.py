@@ -119,6 +119,15 @@ async def test_a_webhook_is_made_changed_and_removed(client: TestClient, behind:
     assert (await client.get(path)).status == 404
 
 
+async def test_changes_at_once_follow_each_other_unless_they_name_a_version(client: TestClient) -> None:
+    path = f"/v1/webhooks/{(await made(client, 'http://127.0.0.1:9/hook'))['webhook_id']}"
+    many = await asyncio.gather(*(client.patch(path, json={"description": f"guard desk {number}"}) for number in range(5)))
+    assert [response.status for response in many] == [200] * 5
+    assert (await client.delete(path, headers={"If-Match": '"v1"'})).status == 412
+    once = await asyncio.gather(*(client.patch(path, json={"enabled": False}, headers={"If-Match": '"v6"'}) for _ in range(5)))
+    assert sorted(response.status for response in once) == [200, 412, 412, 412, 412]
+
+
 async def test_url_and_secret_are_sealed_anew_with_the_deployments_keys(client: TestClient, behind: ApiServices) -> None:
     await made(client, "http://127.0.0.1:9/")
     assert [await count(behind.db, column) for column in SEALED] == [(1, 0), (1, 0)]
