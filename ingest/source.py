@@ -189,7 +189,7 @@ def open_source(url: str, options: SourceOptions | None = None) -> Source:
         raise _explained(err, kind, shown, options.open_timeout_s) from None
     try:
         return _source_of(container, kind, shown, options)
-    except BaseException:
+    except BaseException:  # whatever it is, no connection stays open
         container.close()
         raise
 
