@@ -71,7 +71,9 @@ async def _ingest(settings: Settings, name: str, regions: tuple[str, ...], *, as
     async with (
         open_database_for(settings) as db,
         open_kafka_log(settings.log_url, settings.kafka, metrics=metrics) as log,
-        open_spooling(log, settings.data_dir, Bounds(disk_bytes=own.spool_bytes, age_s=own.spool_max_age_s), metrics=metrics) as publisher,
+        open_spooling(
+            log, settings.data_dir, Bounds(disk_bytes=own.spool_bytes, age_s=own.spool_max_age_s), vault=db.vault, metrics=metrics
+        ) as publisher,
     ):
         store = CameraStore(db, SecretBox(db.vault), allow=settings.outbound.camera_allow)
         cameras = LeasedCameras(LeaseStore(db), store, me, lease_s=own.lease_s, metrics=metrics)

@@ -72,6 +72,7 @@ async def _recognize(settings: Settings, regions: list[str], *, as_json: bool) -
                 metrics=metrics,
                 batch_frames=models.batch_frames(settings),
                 regions=regions,
+                vault=db.vault,
             )
 
             async def check() -> str:

@@ -43,7 +43,7 @@ async def _sightings(settings: Settings, *, as_json: bool) -> None:
     metrics = Metrics()
     async with open_database_for(settings) as db, open_kafka_log(settings.log_url, settings.kafka, metrics=metrics) as log:
         store = SightingStore(db, episode_gap=timedelta(seconds=settings.sightings.episode_gap_s))
-        service = SightingsService(log=log, store=store, metrics=metrics, publish_alert=_emit if as_json else _show)
+        service = SightingsService(log=log, store=store, metrics=metrics, vault=db.vault, publish_alert=_emit if as_json else _show)
         retention = Retention(db=db, classes=data_classes(settings), metrics=metrics)
 
         async def check() -> str:

@@ -149,6 +149,12 @@ class Sighting(Message, frozen=True, kw_only=True):
     """Ids of watchlists whose own threshold the score does not reach: they raise no alert of it."""
 
 
+class Biometrics(Message, frozen=True, kw_only=True):
+    """What of a sighting identifies somebody: sealed, with the thumbnail behind it, it is the payload of a Sighting (core/carried.py)."""
+
+    embedding: Array | None = None
+
+
 class ProbeBatch(Message, frozen=True, kw_only=True):
     """Up to 64 probes of one model for every shard of a collection."""
 

@@ -2,7 +2,7 @@
 
 Each camera has a lane: its frames in the order of acceptance, the first ones on disk (if any), the later ones in memory. The first is on
 its way to the log; when it is late or refused, all of the lane goes to disk, and what comes after goes behind it. So the order of a
-camera holds, and a camera whose log answers never touches the disk.
+camera holds, and a camera whose log answers never touches the disk. Pictures are sealed when they are taken into care.
 """
 
 import asyncio
@@ -17,11 +17,13 @@ from typing import TypeVar
 import msgspec
 import structlog
 
+from core.carried import seal_jpeg
 from core.errors import MessageError, SettingsError, UnavailableError
 from core.metrics import Metrics
 from core.ports import Log
 from core.schema import FrameHeader, encode
 from core.topology import frames_topic
+from core.vault import Vault
 from ingest.capture import SystemClock
 from ingest.outbox import GatedFrame
 from ingest.publish import RETRY_S
@@ -84,10 +86,12 @@ class SpoolingPublisher:
 
     outbox_frames = 32  # as no frame is to be lost that there is room for: 3 s at 10 fps, during which a starved process may do nothing
 
-    def __init__(self, log_port: Log, root: Path, bounds: Bounds, *, metrics: Metrics, clock: SystemClock | None = None) -> None:
+    def __init__(
+        self, log_port: Log, root: Path, bounds: Bounds, *, vault: Vault, metrics: Metrics, clock: SystemClock | None = None
+    ) -> None:
         """Made by ``open_spooling``."""
         self._log, self._root, self._bounds = log_port, root, bounds
-        self._metrics, self._clock = metrics, clock or SystemClock()
+        self._vault, self._metrics, self._clock = vault, metrics, clock or SystemClock()
         self._files = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._spools: list[Spool] = []
         self._lanes: dict[str, _Lane] = {}
@@ -102,6 +106,7 @@ class SpoolingPublisher:
     async def accept(self, frame: GatedFrame, acknowledged: Callable[[], None]) -> None:
         """Take a frame into care; waits while its camera's share of the memory is full, that is: while the log and the disk are."""
         lane = self._lane(frame.header.camera)
+        frame = GatedFrame(frame.header, seal_jpeg(self._vault, frame.header, frame.jpeg))
         entry = _Entry(frame.header, self._loop.time(), frame, acknowledged=acknowledged)
         lane.entries.append(entry)
         lane.memory.append(entry)
@@ -375,13 +380,15 @@ class SpoolingPublisher:
 
 
 @asynccontextmanager
-async def open_spooling(log_port: Log, data_dir: Path, bounds: Bounds, *, metrics: Metrics) -> AsyncIterator[SpoolingPublisher]:
+async def open_spooling(
+    log_port: Log, data_dir: Path, bounds: Bounds, *, vault: Vault, metrics: Metrics
+) -> AsyncIterator[SpoolingPublisher]:
     """Open a publisher over a log, with its spool in ``data_dir/spool``; ``run`` makes it publish.
 
     Raises:
         SettingsError: the folder can't be used.
     """
-    publisher = SpoolingPublisher(log_port, data_dir / SPOOL_FOLDER, bounds, metrics=metrics)
+    publisher = SpoolingPublisher(log_port, data_dir / SPOOL_FOLDER, bounds, vault=vault, metrics=metrics)
     await publisher.open()
     try:
         yield publisher

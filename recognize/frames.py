@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable, Sequence
 
+from core.carried import open_jpeg
 from core.errors import MessageError, UnreadableMediaError
 from core.jpeg import decode_jpeg
 from core.ports import Record
 from core.schema import FrameHeader, decode
 from core.topology import REPLAY_HEADER
 from core.types import Frame
+from core.vault import Vault
 from recognize.shown import Shown
 
 MAX_FRAME_ID = 200  # characters; camera names have at most 64
@@ -16,28 +18,31 @@ MIN_SIDE_PX = 16  # smaller holds no face, and is no camera
 LATEST_S = 32503680000.0  # year 3000
 
 
-def read_frames(records: Sequence[Record], *, received_s: float, clock: Callable[[], float]) -> list[Shown | str]:
+def read_frames(
+    records: Sequence[Record], *, received_s: float, clock: Callable[[], float], vault: Vault | None = None
+) -> list[Shown | str]:
     """Return for each record its frame, or the reason why it can't be read. Synchronous, any thread.
 
     Args:
         records: of the log.
         received_s: when they came, Unix seconds.
         clock: Unix seconds.
+        vault: opens pictures that are sealed.
     """
     results: list[Shown | str] = []
     for record in records:
         try:
-            results.append(_read(record, received_s, clock))
+            results.append(_read(record, received_s, clock, vault))
         except (MessageError, UnreadableMediaError) as err:
             results.append(str(err))
     return results
 
 
-def _read(record: Record, received_s: float, clock: Callable[[], float]) -> Shown:
+def _read(record: Record, received_s: float, clock: Callable[[], float], vault: Vault | None) -> Shown:
     header, payload = decode(FrameHeader, record.value)
     if problem := header_problem(header, record.key):
         raise MessageError(f"FrameHeader.{problem}")
-    image = decode_jpeg(payload)
+    image = decode_jpeg(open_jpeg(vault, header, payload))
     if image.shape[:2] != (header.height_px, header.width_px):
         raise MessageError(f"frame of {header.width_px}x{header.height_px} px holds a picture of {image.shape[1]}x{image.shape[0]} px")
     return Shown(

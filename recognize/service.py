@@ -10,11 +10,12 @@ from functools import partial
 
 import structlog
 
+from core.carried import encode_sighting
 from core.errors import UnavailableError
 from core.metrics import Metrics
 from core.ports import Consumer, Log, Partition
-from core.schema import encode
 from core.topology import RECOGNIZE_GROUP, SIGHTINGS_TOPIC, frames_topic, region_of
+from core.vault import Vault
 from recognize.batch import Batch, DecodedAhead
 from recognize.frames import read_frames
 from recognize.patience import Patience
@@ -43,6 +44,7 @@ class RecognizeService:
         metrics: Metrics,
         batch_frames: int,
         regions: Sequence[str] = ("*",),
+        vault: Vault | None = None,
         clock: Callable[[], float] = time.time,
         on_finished: Callable[[Shown, float], None] | None = None,
     ) -> None:
@@ -54,6 +56,7 @@ class RecognizeService:
             metrics: of the process.
             batch_frames: most frames in one batch.
             regions: whose frames it takes; ``*`` = all.
+            vault: opens frames and seals sightings, where the log is others' too.
             clock: Unix seconds.
             on_finished: a sensor, told each frame and the time at which its sightings were acknowledged.
         """
@@ -62,6 +65,7 @@ class RecognizeService:
         self._metrics = metrics
         self._batch_frames = batch_frames
         self._topics = [frames_topic(region) for region in regions]
+        self._vault = vault
         self._clock = clock
         self._on_finished = on_finished
         self._logger = structlog.get_logger("recognize")
@@ -120,7 +124,9 @@ class RecognizeService:
                 epochs = [self._epochs[record.topic, record.partition] for record in records]
                 frames: list[Shown | str] = []
                 if records:
-                    frames = await loop.run_in_executor(pool, partial(read_frames, records, received_s=received_s, clock=self._clock))
+                    frames = await loop.run_in_executor(
+                        pool, partial(read_frames, records, received_s=received_s, clock=self._clock, vault=self._vault)
+                    )
                 await ready.put(Batch.of(records, frames, epochs))
 
     async def _recognize(self, ready: DecodedAhead) -> None:
@@ -207,4 +213,4 @@ class RecognizeService:
 
     async def _publish_one(self, told: Told) -> None:
         sighting, thumbnail = told
-        await self._log.publish(SIGHTINGS_TOPIC, sighting.camera, encode(sighting, thumbnail))
+        await self._log.publish(SIGHTINGS_TOPIC, sighting.camera, encode_sighting(self._vault, sighting, thumbnail))

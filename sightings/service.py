@@ -7,11 +7,12 @@ from datetime import timedelta
 
 import structlog
 
+from core.carried import decode_sighting
 from core.errors import MessageError, SightlineError, UnavailableError
 from core.metrics import Metrics
 from core.ports import Consumer, Log, Record
-from core.schema import Sighting, decode
 from core.topology import SIGHTINGS_GROUP, SIGHTINGS_TOPIC
+from core.vault import Vault
 from sightings.record import Arrival, StoredAlert, check_sighting
 from sightings.store import SightingStore
 
@@ -41,6 +42,7 @@ class SightingsService:
         log: Log,
         store: SightingStore,
         metrics: Metrics,
+        vault: Vault | None = None,
         publish_alert: Callable[[StoredAlert], None] = lambda _alert: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -50,12 +52,14 @@ class SightingsService:
             log: where sightings come from.
             store: where they go.
             metrics: of the process.
+            vault: opens what recognizers have sealed.
             publish_alert: told each alert that was raised, after the commit; never waits. Others hear of it from the log of events.
             clock: Unix seconds.
         """
         self._log = log
         self._store = store
         self._metrics = metrics
+        self._vault = vault
         self._publish_alert = publish_alert
         self._clock = clock
         self._heard_since_s = clock()
@@ -114,7 +118,7 @@ class SightingsService:
         arrivals: dict[Record, Arrival] = {}
         for record in records:
             try:
-                arrivals[record] = _read(record)
+                arrivals[record] = check_sighting(*decode_sighting(self._vault, record.value))
             except MessageError as err:
                 await self._put_aside(consumer, record, err)
         if arrivals:
@@ -148,8 +152,3 @@ class SightingsService:
         _log.warning("sighting dead-lettered", partition=record.partition, offset=record.offset, reason=str(err))
         await consumer.dead_letter(record, str(err))
         self._metrics.sightings_dead.inc()
-
-
-def _read(record: Record) -> Arrival:
-    sighting, thumbnail = decode(Sighting, record.value)
-    return check_sighting(sighting, bytes(thumbnail))

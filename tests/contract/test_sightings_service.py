@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from core.adapters.memory_log import MemoryLog
+from core.carried import encode_sighting
 from core.errors import UnavailableError, UsageError
 from core.metrics import Metrics
 from core.ports import Database
 from core.schema import DeadLetter, Sighting, decode, encode
 from core.settings import Settings, SightingSettings
+from core.vault import Vault
 from sightings.record import Arrival, Filter, Recorded
 from sightings.retention import Retention, data_classes
 from sightings.service import TOPIC, SightingsService
@@ -95,6 +98,20 @@ async def test_a_redelivery_is_told_once(bench: Bench) -> None:
         await bench.send(sighting("a"))
         await bench.drained()
     assert await bench.told() == ["a"]
+
+
+async def test_what_a_recognizer_sealed_is_opened_and_what_no_key_opens_is_put_aside(bench: Bench) -> None:
+    bench.service = SightingsService(log=bench.log, store=bench.store, metrics=bench.metrics, vault=bench.db.vault, clock=lambda: NOW_S)
+    ours, foreign = sighting("a"), sighting("b")
+    async with bench.log.consumer([f"dead.{TOPIC}"], "test") as dead, bench.running():
+        await bench.log.publish(TOPIC, foreign.camera, encode_sighting(Vault([b"x" * 32]), foreign, JPEG))
+        await bench.log.publish(TOPIC, ours.camera, encode_sighting(bench.db.vault, ours, JPEG))
+        await bench.drained()
+        ((letter, _),) = [decode(DeadLetter, record.value) for record in await dead.poll(9, 5)]
+    assert letter.reason == f"sighting {foreign.sighting_id} 1: is sealed with a key that is not here; add it to old_secret_keys"
+    assert await bench.stored() == ["a"]
+    (face,) = await bench.store.faces([ours.sighting_id])
+    np.testing.assert_allclose(face.embedding, np.full(4, 0.5), atol=1e-3)
 
 
 @pytest.mark.parametrize(

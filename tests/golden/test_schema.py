@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from core.errors import MessageError
 from core.schema import (
     Array,
+    Biometrics,
     CandidateRow,
     DeadLetter,
     FrameHeader,
@@ -53,6 +54,7 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
         ),
         b"\xff\xd8jpeg\xff\xd9",
     ),
+    "biometrics": (Biometrics(embedding=VECTOR), b"\xff\xd8jpeg\xff\xd9"),
     "sighting": (
         Sighting(
             sighting_id=sighting_id_of("gate/s1/7#0"),

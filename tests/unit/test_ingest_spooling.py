@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from core.carried import open_jpeg
 from core.metrics import Metrics
+from core.vault import Vault
 from ingest.capture import SystemClock
 from ingest.spooling import KEEP_S, SPILL_S, Bounds, SpoolingPublisher
 from tests.builders.frames import SwitchedLog, gated
 
+VAULT = Vault([b"k" * 32])
 PLENTY = Bounds(disk_bytes=1 << 30)
 
 
@@ -51,7 +54,7 @@ class Bench:
 @asynccontextmanager
 async def bench(root: Path, log: SwitchedLog, *, bounds: Bounds = PLENTY, clock: FixedClock | None = None) -> AsyncIterator[Bench]:
     metrics, clock = Metrics(), clock or FixedClock()
-    publisher = SpoolingPublisher(log, root, bounds, metrics=metrics, clock=clock)  # type: ignore[arg-type]
+    publisher = SpoolingPublisher(log, root, bounds, vault=VAULT, metrics=metrics, clock=clock)  # type: ignore[arg-type]
     await publisher.open()
     made = Bench(log, publisher, metrics, clock)
     made.task = asyncio.create_task(publisher.run())
@@ -106,7 +109,9 @@ async def test_an_outage_loses_nothing_and_keeps_the_order(tmp_path: Path) -> No
         await b.drained()
         await gone(tmp_path)
     assert b.log.ids() == list(range(33))
-    assert b.log.jpegs == [bytes([number]) * 100 for number in range(33)]
+    opened = [open_jpeg(VAULT, gated(number).header, memoryview(jpeg)) for number, jpeg in enumerate(b.log.jpegs)]
+    assert opened == [bytes([number]) * 100 for number in range(33)]
+    assert not {bytes([number]) * 100 for number in range(33)} & set(b.log.jpegs)
     assert b.acknowledged == 33
     assert b.value("frames_drained_total", camera="door", region="west") >= 28
     assert b.value("publish_failures_total", region="west") >= 1
