@@ -44,9 +44,15 @@ async def db(database_dir: Path) -> AsyncIterator[Database]:
     """The migrated database of the session, emptied before the test."""
     async with open_database("embedded:", data_dir=database_dir, migrations=files("deploy") / "migrations") as database:
         tables = await database.fetch("select tablename from pg_tables where schemaname = 'public' and tablename <> 'schema_migration'")
+        held = " union all ".join(f"select '{row['tablename']}' as name where exists (select from {row['tablename']})" for row in tables)
+        filled = [row["name"] for row in await database.fetch(held)]  # a truncate of all of them takes 50 ms
+        drawn = await database.fetch("select sequencename from pg_sequences where schemaname = 'public' and last_value is not null")
         async with database.transaction() as tx:
             await tx.execute("set local session_replication_role = replica")  # the audit refuses to be emptied
-            await tx.execute("truncate " + ", ".join(row["tablename"] for row in tables) + " restart identity cascade")
+            if filled:
+                await tx.execute(f"truncate {', '.join(filled)} cascade")
+            for row in drawn:
+                await tx.execute(f"alter sequence {row['sequencename']} restart")
         await database.execute("insert into collection (name) values ('default')")
         await database.execute("insert into gallery_generation (generation) values (0)")
         yield database

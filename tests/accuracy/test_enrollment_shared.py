@@ -21,6 +21,7 @@ from enrollment.service import EnrollOptions
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not DATA.exists(), reason=f"NOT MEASURED: the development data is absent ({DATA})"),
     pytest.mark.timeout(300),
 ]

@@ -87,6 +87,7 @@ def test_quality_sinks_with_blur_and_size_of_a_real_face(detector: Detector):
     assert "blurred" in assess(blurred[2], detect_photo(detector, blurred[2]))[0].reasons
 
 
+@pytest.mark.slow
 @needs_shared
 def test_pairs_true_accept_rate_at_one_percent(detector: Detector, embedder: Embedder):
     with (SHARED / "pairs" / "pairs.csv").open() as file:
@@ -99,6 +100,7 @@ def test_pairs_true_accept_rate_at_one_percent(detector: Detector, embedder: Emb
     assert (scores[same] > threshold).mean() >= 0.99
 
 
+@pytest.mark.slow
 @needs_shared
 def test_orl_faces_are_found_enlarged_and_as_they_are(detector: Detector):
     paths = sorted((SHARED / "orl").glob("*/*.pgm"))[::2]

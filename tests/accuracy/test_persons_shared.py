@@ -130,6 +130,7 @@ def test_the_shipped_portraits_are_not_mixed_and_meet_again(models: Models) -> N
     assert found.recall >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ORL.exists(), reason=f"NOT MEASURED: the development data is absent ({ORL})")
 def test_people_are_not_mixed_and_most_meet_again(models: Models) -> None:
     faces = faces_of(orl(), models)

@@ -30,6 +30,7 @@ def test_services_are_ready_and_started_once(servers: LocalServers) -> None:
 
 
 @pytest.mark.parametrize("kind", ["postgres", "kafka"])
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_services_killed_server_comes_back_on_its_port(servers: LocalServers, kind: Kind) -> None:
     servers.start(kind)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import requests
 
 from core.settings import child_environment
@@ -26,6 +27,7 @@ def until_up(url: str, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"sightline api does not answer (exit code {process.poll()})")
 
 
+@pytest.mark.usefixtures("db")
 def test_it_answers_without_a_matcher_says_why_it_is_not_ready_and_drains(tmp_path: Path, database_dir: Path, amqp_url: str) -> None:
     port = free_port()
     environment = child_environment(

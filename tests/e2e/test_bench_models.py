@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from cli.main import app
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bench", "promised"),
     [

@@ -28,6 +28,7 @@ def folder(tmp_path: Path):
     sightline("stop", "--dir", str(tmp_path / "services"))
 
 
+@pytest.mark.slow
 def test_services_start_status_stop(folder: Path) -> None:
     where = ("--only", "postgres", "--dir", str(folder))
     first, second = sightline("start", *where), sightline("start", *where)
