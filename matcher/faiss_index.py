@@ -121,8 +121,7 @@ class FaissIndex:
         elif len(probes) >= BATCH_PROBES:
             rows, scores = self._search_all(probes, k)
         else:
-            found = [self._search_codes(self._coder, probe, k) for probe in probes]
-            rows, scores = np.stack([row for row, _ in found]), np.stack([score for _, score in found])
+            rows, scores = self._search_each(self._coder, probes, k)
         return self._rows.slots(rows), scores
 
     def _search_all(self, probes: F32, k: int) -> tuple[I64, F32]:
@@ -134,8 +133,25 @@ class FaissIndex:
         self._rescored += rescored
         return rows, scores
 
-    def _search_codes(self, coder: "_Coder", probe: F32, k: int) -> tuple[I64, F32]:
-        """Take the nearest by codes and their exact cosines; then all whose codes are near enough that they might be better."""
+    def _search_each(self, coder: "_Coder", probes: F32, k: int) -> tuple[I64, F32]:
+        """Search by codes; those whom they don't tell apart (faces like nobody's) share one look at all rows."""
+        rows, scores = np.empty((len(probes), k), np.int64), np.empty((len(probes), k), np.float32)
+        unsure = []
+        for place, probe in enumerate(probes):
+            found = self._search_codes(coder, probe, k)
+            if found is None:
+                unsure.append(place)
+            else:
+                rows[place], scores[place] = found
+        if unsure:
+            rows[unsure], scores[unsure] = self._search_all(probes[unsure], k)
+        return rows, scores
+
+    def _search_codes(self, coder: "_Coder", probe: F32, k: int) -> tuple[I64, F32] | None:
+        """Take the nearest by codes and their exact cosines; then all whose codes are near enough that they might be better.
+
+        None when these are too many.
+        """
         distances = _code_distances(self._rows.codes, coder.codes(probe[None]))
         rows, bits = _nearest(distances, max(SHORTLIST, SHORTLIST_PER_K * k))
         most = int(MOST_SHARE * len(self._rows))
@@ -147,8 +163,7 @@ class FaissIndex:
             rows = np.flatnonzero(distances <= sure_bits)
             if len(rows) <= most:
                 return self._best_of(rows, probe, k)
-        all_rows, all_scores = self._search_all(probe[None], k)
-        return all_rows[0], all_scores[0]
+        return None
 
     def _best_of(self, rows: I64, probe: F32, k: int) -> tuple[I64, F32]:
         if len(rows) >= INT8_ROWS:
