@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -60,6 +60,15 @@ async def until_in_hand(db: Database, job_id: uuid.UUID) -> None:
         await asyncio.sleep(0.001)
 
 
+async def until_taken_up(db: Database, job_id: uuid.UUID, running: Collection[uuid.UUID]) -> uuid.UUID | None:
+    """Return who has the job once it is not the one that was killed before; None when all is over."""
+    while True:
+        (row,) = await db.fetch("select runner, finished_at from job where job_id = $1", job_id)
+        if row["finished_at"] is not None or row["runner"] in running:
+            return None if row["finished_at"] is not None else row["runner"]
+        await asyncio.sleep(0.002)
+
+
 async def make_import(db: Database, data_dir: Path, data: bytes, **params: str) -> uuid.UUID:
     """Upload a file and make the job that imports it."""
     objects = open_object_store(StorageSettings(), data_dir=data_dir, vault=db.vault)
@@ -101,10 +110,9 @@ async def import_with_kills(db: Database, data_dir: Path, count: int, kill_at: l
         for done in kill_at:
             await until(db, job_id, lambda job, done=done: job.done >= done)  # type: ignore[misc]
             await until_in_hand(db, job_id)
-            (row,) = await db.fetch("select runner, finished_at from job where job_id = $1", job_id)
-            if row["runner"] is None:
+            if (runner := await until_taken_up(db, job_id, running)) is None:
                 break
-            running.pop(row["runner"]).kill()
+            running.pop(runner).kill()
             if done == kill_at[-1]:
                 break
             stack.append(context := runner_process(data_dir))
