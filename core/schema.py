@@ -232,6 +232,8 @@ def sighting_id_of(track_id: str) -> str:
 
 
 _encoder = msgspec.msgpack.Encoder()
+# Made before any thread decodes: msgspec makes what it knows of a struct at the first use, and threads that come meanwhile read null.
+_decoders: dict[type[Message], msgspec.msgpack.Decoder[Any]] = {kind: msgspec.msgpack.Decoder(kind) for kind in Message.__subclasses__()}
 
 
 def encode(message: Message, payload: bytes = b"") -> bytes:
@@ -253,6 +255,6 @@ def decode(kind: type[M], data: bytes | memoryview) -> tuple[M, memoryview]:
     if length > min(len(view) - 4, MAX_HEADER_BYTES):
         raise MessageError(f"{kind.__name__}: header length {length} in a record of {len(view)} bytes")
     try:
-        return msgspec.msgpack.decode(view[4 : 4 + length], type=kind), view[4 + length :]
+        return _decoders[kind].decode(view[4 : 4 + length]), view[4 + length :]
     except msgspec.MsgspecError as err:
         raise MessageError(f"{kind.__name__}: {err}") from err
