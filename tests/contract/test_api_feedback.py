@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,15 @@ import pytest
 from aiohttp import ClientResponse, FormData
 from aiohttp.test_utils import TestClient
 
-from api.app import build_app
 from api.services import ApiServices
 from core.ports import Database, MatchAnswer
 from core.schema import Array
 from core.types import F32
 from recognize.rules.follow import open_rulebook
 from recognize.still import StillRecognizer
-from tests.builders.api import ADMIN, MODEL, PaperMatcher, PaperVision, Platform, picture, services
+from tests.builders.api import MODEL, PaperMatcher, PaperVision, Platform, picture, services
 from tests.builders.sightings import ALICE, BOB, arrival
 
-ClientMaker = Callable[..., Awaitable[TestClient]]
 ONE = arrival("door/s1/1#0").sighting.sighting_id
 FACE = np.array([0.9, 0.4, 0.1, 0.1], np.float32)
 FACE /= np.linalg.norm(FACE)
@@ -56,11 +54,6 @@ async def behind(db: Database, platform: Platform) -> AsyncIterator[ApiServices]
     async with open_rulebook(db) as book:
         still = StillRecognizer(vision=PaperVision(), matcher=platform.matcher, policy=parts.policy, book=book)  # type: ignore[arg-type]
         yield dataclasses.replace(parts, book=book, still=still)
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> TestClient:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 async def ok(response: ClientResponse, status: int = 200) -> Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -28,11 +28,6 @@ ClientMaker = Callable[..., Awaitable[TestClient]]
 @pytest.fixture
 def behind(db: Database) -> ApiServices:
     return services(db)
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> AsyncIterator[TestClient]:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 def unit(*values: float) -> F32:

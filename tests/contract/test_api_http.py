@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -16,25 +16,10 @@ from api.services import ApiServices
 from api.system.models import ReadyCheck
 from core.ports import Database
 from core.settings import ApiSettings
-from tests.builders.api import ADMIN, TOKEN, Platform, picture, services
+from tests.builders.api import TOKEN, Platform, picture, services
 from tests.builders.sightings import ALICE, BOB, JPEG, NOW_S, arrival
 
 ClientMaker = Callable[..., Awaitable[TestClient]]
-
-
-@pytest.fixture
-def platform() -> Platform:
-    return Platform()
-
-
-@pytest.fixture
-def behind(db: Database, platform: Platform) -> ApiServices:
-    return services(db, platform=platform)
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> AsyncIterator[TestClient]:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 async def error(response: ClientResponse, status: int) -> dict[str, Any]:

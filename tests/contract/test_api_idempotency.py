@@ -1,7 +1,7 @@
 """A POST with an Idempotency-Key is done once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -26,11 +26,6 @@ ADA = {"name": "Ada Lovelace"}
 @pytest.fixture
 def behind(db: Database) -> ApiServices:
     return services(db)
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: Callable[..., Awaitable[TestClient]]) -> AsyncIterator[TestClient]:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 def key(text: str) -> dict[str, str]:

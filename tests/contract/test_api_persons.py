@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,7 +13,6 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 
-from api.app import build_app
 from api.services import ApiServices
 from core.ports import Database
 from core.schema import Array
@@ -24,10 +23,9 @@ from sightings.people_run import Placing
 from sightings.people_store import PersonStore
 from sightings.record import Arrival, SeenFace
 from sightings.taking import Said
-from tests.builders.api import ADMIN, MODEL, calibration, picture, services
+from tests.builders.api import MODEL, calibration, picture, services
 from tests.builders.sightings import NOW_S, arrival
 
-ClientMaker = Callable[..., Awaitable[TestClient]]
 ADA, BEA = (1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0)
 
 
@@ -52,11 +50,6 @@ class ListedExemplars:
 @pytest.fixture
 def behind(db: Database) -> ApiServices:
     return services(db)
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> AsyncIterator[TestClient]:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 @pytest.fixture

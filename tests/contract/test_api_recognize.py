@@ -39,11 +39,6 @@ class CountingVision(PaperVision):
 
 
 @pytest.fixture
-def platform() -> Platform:
-    return Platform()
-
-
-@pytest.fixture
 def vision() -> CountingVision:
     return CountingVision()
 
@@ -51,11 +46,6 @@ def vision() -> CountingVision:
 @pytest.fixture
 def behind(db: Database, platform: Platform, vision: CountingVision) -> ApiServices:
     return services(db, platform=platform, vision=vision)
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> AsyncIterator[TestClient]:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 import base64
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -10,33 +9,16 @@ import pytest
 from aiohttp import ClientResponse, FormData
 from aiohttp.test_utils import TestClient
 
-from api.app import build_app
 from api.services import ApiServices
 from core.ports import Database
 from core.schema import Array
 from core.types import F32
 from enrollment.record import SubjectDetails
-from tests.builders.api import ADMIN, MODEL, Platform, picture, services
+from tests.builders.api import MODEL, Platform, picture
 from tests.builders.gallery import new_reference
 from tests.builders.sightings import NOW_S, arrival
 
-ClientMaker = Callable[..., Awaitable[TestClient]]
 ADA, BEA, CLEO = ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0))
-
-
-@pytest.fixture
-def platform() -> Platform:
-    return Platform()
-
-
-@pytest.fixture
-def behind(db: Database, platform: Platform) -> ApiServices:
-    return services(db, platform=platform)
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> AsyncIterator[TestClient]:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 def unit(*values: float) -> F32:

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -24,11 +24,6 @@ ClientMaker = Callable[..., Awaitable[TestClient]]
 @pytest.fixture
 def behind(db: Database) -> ApiServices:
     return services(db)
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> AsyncIterator[TestClient]:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 async def ok(response: ClientResponse, status: int = 200) -> Any:

@@ -27,11 +27,6 @@ def behind(db: Database) -> ApiServices:
     return services(db)
 
 
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> TestClient:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
-
-
 async def kept(db: Database, **wanted: Any) -> list[dict[str, Any]]:
     """Return what is kept, oldest first."""
     entries, _ = await AuditStore(db).query(AuditFilter(**wanted), limit=500)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import uuid
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 
-from api.app import build_app
 from api.services import ApiServices
 from core.errors import NotFoundError
 from core.ports import Database
@@ -19,20 +17,13 @@ from enrollment.merging import MergeStore
 from enrollment.store import GalleryStore
 from sightings.naming import Hands
 from sightings.watchlists import WatchlistStore
-from tests.builders.api import ADMIN, services
+from tests.builders.api import services
 from tests.builders.sightings import NOW_S, arrival
-
-ClientMaker = Callable[..., Awaitable[TestClient]]
 
 
 @pytest.fixture
 def behind(db: Database) -> ApiServices:
     return services(db)
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> TestClient:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 async def ok(response: ClientResponse, status: int = 200) -> Any:

@@ -30,20 +30,10 @@ ClientMaker = Callable[..., Awaitable[TestClient]]
 
 
 @pytest.fixture
-def platform() -> Platform:
-    return Platform()
-
-
-@pytest.fixture
 async def behind(db: Database, platform: Platform) -> AsyncIterator[ApiServices]:
     parts = services(db, platform=platform)
     async with reading(parts.events):
         yield parts
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> TestClient:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 # --- the stream ----------------------------------------------------------------------------------------------------------------

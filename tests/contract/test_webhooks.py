@@ -42,11 +42,6 @@ def behind(db: Database) -> ApiServices:
 
 
 @pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: ClientMaker) -> TestClient:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
-
-
-@pytest.fixture
 async def endpoint() -> AsyncIterator[Receiver]:
     async with receiver() as one:
         yield one

@@ -1,16 +1,14 @@
 """The API over painted people, a real shard and a real database."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from aiohttp.test_utils import TestClient
 
-from api.app import build_app
 from api.services import ApiServices
 from core.ports import Database
 from enrollment.service import Enroller
-from tests.builders.api import ADMIN, services
+from tests.builders.api import services
 from tests.builders.gallery import open_enroller
 
 
@@ -23,8 +21,3 @@ async def enroller(db: Database) -> AsyncIterator[Enroller]:
 @pytest.fixture
 def behind(db: Database, enroller: Enroller) -> ApiServices:
     return replace(services(db), enroller=enroller, await_visible=enroller.await_visible)
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: Callable[..., Awaitable[TestClient]]) -> TestClient:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)

@@ -1,36 +1,19 @@
 """Jobs over HTTP, on a real database, with a real shard and painted people."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from aiohttp.test_utils import TestClient
 
-from api.app import build_app
 from api.jobs.runner import JobRunner
 from api.services import ApiServices
 from core.ports import Database
 from enrollment.store import GalleryStore
 from sightings.forgetting import forget_subject
-from tests.builders.api import ADMIN, Platform, services
+from tests.builders.api import Platform
 from tests.builders.jobs import open_runner
-
-
-@pytest.fixture
-def platform() -> Platform:
-    return Platform()
-
-
-@pytest.fixture
-def behind(db: Database, platform: Platform) -> ApiServices:
-    return services(db, platform=platform)
-
-
-@pytest.fixture
-async def client(behind: ApiServices, aiohttp_client: Callable[..., Awaitable[TestClient]]) -> TestClient:
-    return await aiohttp_client(build_app(behind), headers=ADMIN)
 
 
 @pytest.fixture
