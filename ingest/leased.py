@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -13,7 +13,7 @@ from core.metrics import Metrics
 from ingest.balance import Held, Ingester, Move, balance, gives, takes
 from ingest.camera import CameraStatus
 from ingest.cameras import CameraSpec, CameraStore
-from ingest.leases import CameraState, Identity, LeaseStore, Member
+from ingest.leases import CameraState, Identity, LeaseStore, Member, Sight
 
 BEATS = 3  # signs of life per lease: two may be lost
 LATE_BEATS = 1.7  # one that misses more than a beat is given nothing until it is back
@@ -75,8 +75,7 @@ class LeasedCameras:
         """
         try:
             await self._renew()
-            members = await self._live_members()
-            self._share = await self._agree(members)
+            self._share = await self._agree(await self._living())
             specs = await self._cameras.specs(self._share.mine - self._share.giving)
         except UnavailableError as err:
             self.problem, self._seen_s = str(err), None
@@ -170,29 +169,28 @@ class LeasedCameras:
             self._contact_s = now_s
         self._seen_s = now_s
 
-    async def _live_members(self) -> list[Member]:
-        """Return who lives; end the leases of the dead.
+    async def _living(self) -> Sight:
+        """Return who lives and the cameras; end the leases of the dead.
 
         Only one who was in contact for a whole lease judges: after an outage of the database everybody gets the time to show up.
         """
-        members = await self._leases.members()
+        sight = await self._leases.look(self._me.regions)
         judge = self._clock() - self._contact_s >= self._lease_s
-        dead = [member.id for member in members if member.id != self._me.id and member.silent_s > self._lease_s]
+        dead = [member.id for member in sight.members if member.id != self._me.id and member.silent_s > self._lease_s]
         if dead and judge:
             if await self._leases.expire(dead, self._lease_s):
                 log.warning("ingesters are silent; their cameras are taken over", ingesters=dead)
-            members = await self._leases.members()
-        self._metrics.ingesters.set(len(members))
-        rest_s = min((self._lease_s - member.silent_s for member in members if member.id != self._me.id), default=float("inf"))
+            sight = await self._leases.look(self._me.regions)
+        self._metrics.ingesters.set(len(sight.members))
+        rest_s = min((self._lease_s - member.silent_s for member in sight.members if member.id != self._me.id), default=float("inf"))
         self._due_s = max(self._clock() + rest_s, self._contact_s + self._lease_s) + DUE_S
-        return members
+        return sight
 
-    async def _agree(self, members: Sequence[Member]) -> _Share:
-        """Look at the cameras, take what is ours of the free ones, and choose what to give."""
-        fleet = [self._ingester(member) for member in members]
+    async def _agree(self, sight: Sight) -> _Share:
+        """Take what is ours of the free cameras, and choose what to give."""
+        fleet = [self._ingester(member) for member in sight.members]
         me = next((ingester for ingester in fleet if ingester.id == self._me.id), Ingester(id=self._me.id, load=0, takes=False))
-        cameras = await self._leases.cameras(self._me.regions)
-        moves = balance(fleet, cameras)
+        moves = balance(fleet, sight.cameras)
         wanted = takes(moves, me)
         if wanted:
             await self._take(wanted)
@@ -201,8 +199,8 @@ class LeasedCameras:
         self._reported = {camera: told for camera, told in self._reported.items() if camera in held & self._share.mine}
         self._note_moves("lost", self._share.mine - held)
         self._metrics.leases.set(len(held))
-        self._tell_free(cameras, moves)
-        return _Share(frozenset(held), frozenset(gives(moves, me)) | (held - cameras.keys() - set(wanted)))
+        self._tell_free(sight.cameras, moves)
+        return _Share(frozenset(held), frozenset(gives(moves, me)) | (held - sight.cameras.keys() - set(wanted)))
 
     async def _take(self, wanted: Iterable[str]) -> None:
         try:
@@ -221,7 +219,7 @@ class LeasedCameras:
             self._metrics.leases_moved.labels(way).inc(len(names))
             log.info(f"cameras {way}", ingester=self._me.id, cameras=names)
 
-    def _tell_free(self, cameras: dict[str, Held], moves: Sequence[Move]) -> None:
+    def _tell_free(self, cameras: Mapping[str, Held], moves: Sequence[Move]) -> None:
         """Warn of cameras that no ingester is there for."""
         served = {move.camera for move in moves}
         free = tuple(sorted(name for name, held in cameras.items() if held.holder is None and name not in served))

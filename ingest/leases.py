@@ -4,7 +4,7 @@ An ingester's sign of life renews all its leases at once. No lock is ever held: 
 only while it is free and given only by its holder, so an ingester that dies in the middle of anything blocks nobody.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -41,6 +41,16 @@ class Member:
     silent_s: float
     """Since its last sign of life."""
     load: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """The fleet at one moment."""
+
+    members: Sequence[Member]
+    """By id."""
+    cameras: Mapping[str, Held]
+    """By name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,23 +97,27 @@ class LeaseStore:
             f"another ingester goes by the name {me.id} now (process {rows[0]['pid']} on {rows[0]['host']}); give each its own --name"
         )
 
-    async def members(self) -> "list[Member]":
-        """Return all ingesters."""
-        rows = await self._db.fetch(
-            f"""select id, regions, {_SILENT_S} as silent_s,
-                       (select count(*) from camera_lease where ingester = ingester.id) as load
-                from ingester order by id"""
-        )
-        return [Member(id=row["id"], regions=frozenset(row["regions"]), silent_s=row["silent_s"], load=row["load"]) for row in rows]
+    async def look(self, regions: Sequence[str]) -> Sight:
+        """Return all ingesters, and the enabled cameras of some regions (none = all) and who holds them.
 
-    async def cameras(self, regions: Sequence[str]) -> dict[str, Held]:
-        """Return the enabled cameras of some regions (none = all) and who holds them."""
+        One statement, so one moment: loads of before a camera moved beside holders of after it would move more cameras than are to move.
+        """
         rows = await self._db.fetch(
-            """select name, region, ingester from camera left join camera_lease on camera = name
-               where enabled and (cardinality($1::text[]) = 0 or region = any($1))""",
+            f"""select id, regions, {_SILENT_S} as silent_s, (select count(*) from camera_lease where ingester = ingester.id) as load,
+                       null::text as camera, null::text as region, null::text as holder
+                from ingester
+                union all
+                select null, null, null, null, name, region, ingester from camera left join camera_lease on camera = name
+                where enabled and (cardinality($1::text[]) = 0 or region = any($1))""",
             list(regions),
         )
-        return {row["name"]: Held(region=row["region"], holder=row["ingester"]) for row in rows}
+        members = [
+            Member(id=row["id"], regions=frozenset(row["regions"]), silent_s=row["silent_s"], load=row["load"])
+            for row in rows
+            if row["id"] is not None
+        ]
+        cameras = {row["camera"]: Held(region=row["region"], holder=row["holder"]) for row in rows if row["camera"] is not None}
+        return Sight(members=sorted(members, key=lambda member: member.id), cameras=cameras)
 
     async def held(self, me: Identity) -> set[str]:
         """Return all cameras that an ingester holds: disabled ones and those of other regions, too."""

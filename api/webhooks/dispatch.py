@@ -90,19 +90,20 @@ class Dispatcher:
 
     async def attempt(self, poster: Poster, webhook: Webhook, delivery: Delivery) -> Outcome:
         """Try a delivery once, and note what became of it. Raises UnavailableError."""
-        store = DeliveryStore(self._db)
         body, secret = await self._body(webhook, delivery), await WebhookStore(self._db).secret(webhook.webhook_id)
         if body is None or secret is None:
             outcome = Outcome(state="skipped", error="what it was about is gone, or its maker may not see it any more")
         else:
             with self.metrics.webhook_seconds.time():
                 outcome = await poster.post(webhook, secret, delivery, body)
-        state = await store.finish(delivery, outcome, give_up=self.give_up)
+        async with self._db.transaction() as tx:  # the endpoint's row before the delivery's: the order in which a removal locks them
+            store = DeliveryStore(tx)
+            if outcome.state == "delivered":
+                await store.note_well(webhook.webhook_id)
+            elif outcome.state == "waiting":
+                await self._note_ill(store, webhook, outcome)
+            state = await store.finish(delivery, outcome, give_up=self.give_up)
         self.metrics.webhook_deliveries.labels("failed" if state == "waiting" else state).inc()
-        if outcome.state == "delivered":
-            await store.note_well(webhook.webhook_id)
-        elif outcome.state == "waiting":
-            await self._note_ill(store, webhook, outcome)
         return outcome
 
     @property
