@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.schema import SightingOutcome
 from core.types import F32
@@ -45,7 +46,10 @@ class Found:
 
 
 class HistoryIndex:
-    """The faces of sightings. Thread rule: one caller at a time; a search shares its work with the pool it is given."""
+    """The faces of sightings.
+
+    Thread rule: one caller at a time; a search shares its work with the pool it is given. Length, sizes and ``oldest_s`` are read by any.
+    """
 
     def __init__(self, dimensions: int, *, most: int) -> None:
         """Make an empty one that holds up to ``most`` sightings; beyond, the oldest go."""
@@ -66,6 +70,8 @@ class HistoryIndex:
         self._free: list[int] = []
         self.evicted = 0
         """Sightings left out because there was no room."""
+        self.oldest_s: float | None = None
+        """Unix time at which the oldest of the sightings began; None without any. Kept up to date, so that any thread may read it."""
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -79,12 +85,6 @@ class HistoryIndex:
     def bytes_used(self) -> int:
         """Bytes in memory of all rows, with their ids."""
         return self._made * (self._scan.bytes_per_row + sum(table.row_bytes for table in self._tables())) + self._ids.bytes_used
-
-    @property
-    def oldest_s(self) -> float | None:
-        """Unix time at which the oldest of the sightings began; None without any."""
-        alive = self._alive()
-        return float(self._first_s.array[: self._made, 0][alive].min()) if alive.any() else None
 
     def begin_pass(self) -> None:
         """Begin to read everything anew: what is not put until ``end_pass`` is gone."""
@@ -111,7 +111,10 @@ class HistoryIndex:
         if len(new):
             rows[new] = self._new_rows(len(new))
             self._ids.put(ids[new], rows[new])
-        self._write(rows[newer], [face for face, take in zip(faces, newer, strict=True) if take])
+        replaced = self._first_s.array[rows[newer & known], 0]
+        written = [face for face, take in zip(faces, newer, strict=True) if take]
+        self._write(rows[newer], written)
+        self._note_oldest(went=replaced, came=[face.first_s for face in written])
         if len(self) > self._most:
             self._evict(len(self) - self._most)
 
@@ -182,6 +185,15 @@ class HistoryIndex:
         for row in rows.tolist():
             self._ids.remove(row)
         self._free.extend(rows.tolist())
+        self._note_oldest(went=self._first_s.array[rows, 0])
+
+    def _note_oldest(self, *, went: NDArray[np.float64], came: Sequence[float] = ()) -> None:
+        """Keep ``oldest_s`` after times went and came: all rows are looked at only when the oldest itself went."""
+        if self.oldest_s is not None and len(went) and went.min() <= self.oldest_s:
+            alive = self._alive()
+            self.oldest_s = float(self._first_s.array[: self._made, 0][alive].min()) if alive.any() else None
+        elif came:
+            self.oldest_s = min(came) if self.oldest_s is None else min(self.oldest_s, *came)
 
     def _evict(self, count: int) -> None:
         """Remove the oldest."""

@@ -10,7 +10,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from cli.bench import wrk
 from cli.bench.imports import measure as measure_imports
 from cli.bench.load import Load, Send, closed_loop, open_loop
 from cli.bench.people import REFERENCES_PER_SUBJECT
@@ -44,6 +45,8 @@ DIRECT_PROBES = 500
 WARM_S = 5.0
 ENROLLED = ("barack-obama-2012.jpg", "joe-biden-2010.jpg")
 """Pictures of two people of whom other photos are enrolled."""
+BOUNDARY = "sightline-bench"
+FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 STRANGERS = ("grace-hopper.jpg", "eileen-collins.jpg")
 
 
@@ -80,6 +83,7 @@ def run(
             "sightings": sightings,
             "seconds": seconds,
             "clients": CLIENTS,
+            "load_generators": ["closed and open loops of asyncio", "wrk" if wrk.installed() else "wrk is not installed"],
             "photo": "{}x{} JPEG, two faces".format(*PHOTO_PX),
             "model_set": settings.models.set,
         },
@@ -94,20 +98,20 @@ async def _measure(settings: Settings, subjects: int, sightings: int, seconds: f
         began_s = time.perf_counter()
         probes = await _fill(here, subjects * REFERENCES_PER_SUBJECT, sightings)
         say(f"stored in {time.perf_counter() - began_s:.0f} s")
-        async with _serving(here) as http:
+        async with _serving(here) as server:
             began_s = time.perf_counter()
-            await _until_loaded(http, probes)
+            await _until_loaded(server.http, probes)
             loaded_s = time.perf_counter() - began_s
             say(f"read by the server in {loaded_s:.0f} s")
             figures = {
-                **await _searches(http, probes, subjects, seconds),
-                **await _photos(http, seconds),
-                **await _history(http, probes, seconds),
+                **await _searches(server, probes, subjects, seconds),
+                **await _photos(server, seconds),
+                **await _history(server.http, probes, seconds),
                 "history_load_per_second": (round(sightings / loaded_s), "1/s"),
             }
-        async with _serving(here, one_core=True, SIGHTLINE_HISTORY__MAX_SIGHTINGS="1000") as http:
-            await _until_ready(http)
-            return figures | await _recognition(http, seconds)
+        async with _serving(here, one_core=True, SIGHTLINE_HISTORY__MAX_SIGHTINGS="1000") as server:
+            await _until_ready(server.http)
+            return figures | await _recognition(server.http, seconds)
 
 
 async def _fill(settings: Settings, references: int, sightings: int) -> Probes:
@@ -127,9 +131,27 @@ async def _fill(settings: Settings, references: int, sightings: int) -> Probes:
     return Probes(model=spec.name, enrolled=enrolled, seen=seen)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Server:
+    """A platform that runs."""
+
+    http: "aiohttp.ClientSession"
+    url: str
+    token: str
+
+    async def by_wrk(self, name: str, path: str, bodies: Sequence[bytes], content_type: str, seconds: float) -> Figures:
+        """Return what wrk measures on a path; nothing where it is not installed."""
+        if not wrk.installed():
+            return {}
+        url = self.url + path
+        got = await wrk.generate(url, bodies, content_type=content_type, token=self.token, clients=CLIENTS, seconds=seconds)
+        times = {f"{name}_wrk_p{percent}": (round(getattr(got, f"p{percent}_ms"), 1), "ms") for percent in (50, 95, 99)}
+        return {f"{name}_wrk_per_second": (round(got.per_second, 1), "1/s"), **times}
+
+
 @asynccontextmanager
-async def _serving(settings: Settings, *, one_core: bool = False, **environment: str) -> AsyncIterator["aiohttp.ClientSession"]:
-    """Run the platform in a process of its own, on one core where that is asked for and the system can; yield a client of its API."""
+async def _serving(settings: Settings, *, one_core: bool = False, **environment: str) -> AsyncIterator[_Server]:
+    """Run the platform in a process of its own, on one core where that is asked for and the system can; yield it, with a client."""
     import aiohttp
 
     from cli.services.processes import free_ports
@@ -146,10 +168,10 @@ async def _serving(settings: Settings, *, one_core: bool = False, **environment:
     with _on_one_core() if one_core else contextlib.nullcontext():
         child = await asyncio.create_subprocess_exec(sys.executable, *arguments, env=variables, stdout=asyncio.subprocess.DEVNULL)
     try:
-        headers = {"Authorization": f"Bearer {token}"}
+        url, headers = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {token}"}
         timeout = aiohttp.ClientTimeout(total=60)
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers, timeout=timeout) as http:
-            yield http
+        async with aiohttp.ClientSession(url, headers=headers, timeout=timeout) as http:
+            yield _Server(http=http, url=url, token=token)
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.terminate()
@@ -187,16 +209,16 @@ async def _until_ready(http: "aiohttp.ClientSession") -> None:
             await asyncio.sleep(POLL_S)
 
 
-async def _searches(http: "aiohttp.ClientSession", probes: Probes, subjects: int, seconds: float) -> Figures:
+async def _searches(server: _Server, probes: Probes, subjects: int, seconds: float) -> Figures:
     """Search by embedding, and search the same gallery in this process."""
+    path, json_type = "/v1/search/embedding", "application/json"
     bodies = [
         json.dumps({"embedding": base64.b64encode(row.astype("<f4").tobytes()).decode(), "model": probes.model, "k": K}).encode()
         for row in probes.enrolled
     ]
 
     async def send(number: int) -> None:
-        headers = {"Content-Type": "application/json"}
-        async with http.post("/v1/search/embedding", data=bodies[number % len(bodies)], headers=headers) as response:
+        async with server.http.post(path, data=bodies[number % len(bodies)], headers={"Content-Type": json_type}) as response:
             answer = await response.json()
         if response.status != 200 or len(answer["candidates"]) != K:
             raise AssertionError(f"search: {response.status}: {str(answer)[:300]}")
@@ -211,6 +233,7 @@ async def _searches(http: "aiohttp.ClientSession", probes: Probes, subjects: int
         **_percentiles("search_embedding", alone),
         **_percentiles("search_embedding_loaded", closed),
         **_percentiles("search_embedding_open", opened),
+        **await server.by_wrk("search_embedding", path, bodies, json_type, seconds),
         "direct_p50": (round(float(np.median(direct_ms)), 2), "ms"),
         "overhead_ratio": (round(float(np.mean(alone.latencies_ms)) / float(np.mean(direct_ms)), 2), "x"),
     }
@@ -233,15 +256,17 @@ def _direct(subjects: int, probes: Probes) -> list[float]:
     return times
 
 
-async def _photos(http: "aiohttp.ClientSession", seconds: float) -> Figures:
+async def _photos(server: _Server, seconds: float) -> Figures:
     """Search by photo on all cores."""
-    send = _sender(http, "/v1/search", two_faces())
+    photo = two_faces()
+    send = _sender(server.http, "/v1/search", photo)
     searched = await closed_loop(send, clients=1, seconds=seconds)
     busy = await closed_loop(send, clients=CLIENTS, seconds=seconds)
     return {
         "search_photo_per_second": (round(busy.per_second, 1), "1/s"),
         **_percentiles("search_photo", searched),
         **_percentiles("search_photo_loaded", busy),
+        **await server.by_wrk("search_photo", "/v1/search", [_form(_with_comment(photo, wrk.MARK.encode()))], FORM_TYPE, seconds),
     }
 
 
@@ -286,8 +311,17 @@ def _sender(http: "aiohttp.ClientSession", path: str, photo: bytes) -> Send:
 
 def _another(photo: bytes) -> bytes:
     """Return the same picture as another file: with a comment of its own, so that no cache knows it."""
-    comment = secrets.token_bytes(16)
+    return _with_comment(photo, secrets.token_bytes(16))
+
+
+def _with_comment(photo: bytes, comment: bytes) -> bytes:
     return photo[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + photo[2:]
+
+
+def _form(photo: bytes) -> bytes:
+    """Return a photo as the form that /v1/search takes; its type is FORM_TYPE."""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="photo"; filename="photo.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+    return head.encode() + photo + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 def two_faces(names: tuple[str, str] = ENROLLED) -> bytes:

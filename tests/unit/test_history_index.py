@@ -100,3 +100,23 @@ def test_it_grows_over_the_rounding_of_its_tables() -> None:
     for n in (0, 19_999, 20_000, 59_999):
         answer = index.search(vectors[n], 1, Wanted(), lambda _searched: 0.999)
         assert uuid.UUID(answer.sighting_ids[0]).int == n + 1
+
+
+def test_the_oldest_is_known_while_others_come_and_go() -> None:
+    """Others read it while a thread changes the index: it stands ready, and nothing is computed from rows that are being written."""
+    index, there = HistoryIndex(DIMENSIONS, most=40), dict[int, float]()
+    rng = np.random.default_rng(7)
+    assert index.oldest_s is None
+    for _ in range(300):
+        numbers = [int(number) for number in rng.choice(60, size=rng.integers(1, 6), replace=False)]
+        if rng.random() < 0.5:
+            times = {number: float(rng.integers(1, 1000)) for number in numbers}
+            there |= times
+            index.put([face(number, first_s=first_s, revision=2) for number, first_s in times.items()])
+            for late in sorted(there, key=lambda number: there[number])[: max(0, len(there) - 40)]:
+                del there[late]
+        else:
+            index.remove([str(uuid.UUID(int=number)) for number in numbers])
+            there = {number: first_s for number, first_s in there.items() if number not in numbers}
+        assert len(index) == len(there)
+        assert index.oldest_s == min(there.values(), default=None)
