@@ -21,6 +21,7 @@ from matcher.buckets import ids_of
 from matcher.gallery import BULK_ROWS, Gallery, ReferenceBlock
 from matcher.ids import ids_of_bytes
 from matcher.local import LocalShard
+from matcher.memory import give_back
 
 CONNECTIONS: Final = 4
 OnProgress = Callable[[int, int], None]
@@ -84,6 +85,7 @@ async def load_shard(db: Database, shard: LocalShard, *, connections: int = CONN
     except BaseExceptionGroup as failed:
         raise first_error(failed) from failed
     await shard.replace(gallery, generation)
+    await shard.run(give_back)
     seconds = time.perf_counter() - started_s
     shard.tell_load(seconds)
     _log.info("gallery loaded", generation=generation, embeddings=total, seconds=round(seconds, 1))

@@ -15,6 +15,7 @@ from cli.bench.gallery import COLLECTION, MODEL, Oracle, fill, pieces
 from cli.bench.report import Figures
 from core.schema import Array, ProbeBatch, decode, encode
 from core.types import F32
+from matcher.memory import give_back
 from matcher.rows import Storage
 from matcher.shard import Shard
 
@@ -56,7 +57,6 @@ def storage_figures(storage: Storage, references: int, dimensions: int, seed: in
     computed = gallery.bytes_used
     shard.replace(gallery, 0)
     del gallery, piece
-    gc.collect()
     anonymous = _memory()["RssAnon"] - before["RssAnon"]
     figures: Figures = {
         "bytes_per_reference": (anonymous / references, "bytes"),
@@ -158,11 +158,12 @@ def _warm_up(storage: Storage, dimensions: int, directory: Path) -> None:
         shard.replace(gallery, 0)
         for probes in (piece.people.probes[:1], piece.people.probes[:BATCH]):
             shard.search(_batch(probes), 0.0)
-    gc.collect()
 
 
 def _memory() -> dict[str, int]:
     """Return the resident memory in bytes: RssAnon, and RssFile, which the system may take back. Linux only, elsewhere 0."""
+    gc.collect()
+    give_back()
     text = STATUS.read_text() if STATUS.exists() else ""
     return {name: 1024 * int(found[1]) if (found := re.search(rf"{name}:\s+(\d+)", text)) else 0 for name in ("RssAnon", "RssFile")}
 
