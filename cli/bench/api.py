@@ -45,9 +45,9 @@ DIRECT_PROBES = 500
 WARM_S = 5.0
 ENROLLED = ("barack-obama-2012.jpg", "joe-biden-2010.jpg")
 """Pictures of two people of whom other photos are enrolled."""
+STRANGERS = ("grace-hopper.jpg", "eileen-collins.jpg")
 BOUNDARY = "sightline-bench"
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
-STRANGERS = ("grace-hopper.jpg", "eileen-collins.jpg")
 
 
 def register(app: typer.Typer) -> None:
